@@ -1,0 +1,1 @@
+//! fanal-delivery

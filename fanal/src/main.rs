@@ -1,0 +1,3 @@
+//! The only program of Fanal.
+
+fn main() {}
