@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::money::Money;
 
 /// Why a visit ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 pub enum EndReason {
     /// It may still go on.
     #[default]
@@ -32,7 +34,7 @@ impl EndReason {
 }
 
 /// The first time that a visit saw one variation of one experiment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Exposure {
     pub experiment_id: u32,
     pub variation_id: u32,
@@ -40,7 +42,7 @@ pub struct Exposure {
 }
 
 /// The conversions of one goal in a visit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct GoalTotal {
     pub goal_id: u32,
     pub conversion_count: u32,
@@ -50,7 +52,7 @@ pub struct GoalTotal {
 }
 
 /// One visit. A pure function of the set of the visitor's events.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
 pub struct Visit {
     pub site_code: String,
     pub visitor_code: String,
