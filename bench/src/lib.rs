@@ -1,1 +1,8 @@
-//! fanal-bench
+//! Traffic with known truth, a load generator, and the records of what was measured.
+//!
+//! Duty: everything that judges Fanal from outside. What must stay true: no crate of the project is a dependency, so
+//! that a wrong rule in the program cannot be repeated here by calling it.
+
+pub mod day;
+mod random;
+pub mod tsv;

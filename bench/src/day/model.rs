@@ -4,12 +4,12 @@
 //! What must stay true: a `Line` is one tracking line as a client made it; a repeated request points at the same
 //! lines again, so that its bytes cannot differ from the first sending.
 
-use crate::random::low32;
+use crate::random::{low32, mix};
 
 /// What a line reports. The static kinds are the partial `staticData` lines of the back-end SDKs and the combined one
 /// of the browser SDK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     Page,
     Experiment,
     Conversion,
@@ -27,7 +27,8 @@ pub enum Kind {
 
 impl Kind {
     /// True for every line whose `eventType` is `staticData`.
-    pub fn is_static(self) -> bool {
+    #[cfg(test)]
+    pub(super) fn is_static(self) -> bool {
         matches!(
             self,
             Self::StaticDevice
@@ -41,7 +42,7 @@ impl Kind {
 
 /// Why a line must be rejected; `None` is a good line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Defect {
+pub(super) enum Defect {
     None,
     NoEventType,
     NoVisitor,
@@ -52,7 +53,7 @@ pub enum Defect {
 
 /// How a line names its visitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Naming {
+pub(super) enum Naming {
     Code,
     /// The code's non-ASCII letters stand unencoded.
     RawCode,
@@ -63,7 +64,7 @@ pub enum Naming {
 
 /// The user agent at the end of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Agent {
+pub(super) enum Agent {
     None,
     Encoded(u8),
     Raw(u8),
@@ -71,7 +72,7 @@ pub enum Agent {
 
 /// One tracking line.
 #[derive(Debug, Clone, Copy)]
-pub struct Line {
+pub(super) struct Line {
     pub nonce: u64,
     pub visitor: u32,
     /// Decides every value of the line that its kind leaves open; for a conversion, the revenue in 1/10,000.
@@ -87,11 +88,11 @@ pub struct Line {
 }
 
 /// The mark of a line outside any visit.
-pub const NO_VISIT: u32 = u32::MAX;
+pub(super) const NO_VISIT: u32 = u32::MAX;
 
 /// How a request is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub(super) enum Form {
     Get,
     Gif,
     Script,
@@ -108,7 +109,7 @@ pub enum Form {
 
 /// Log lines that no server should have written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Garbage {
+pub(super) enum Garbage {
     Binary,
     Truncated,
     Glued,
@@ -120,7 +121,7 @@ pub enum Garbage {
 }
 
 /// Every kind of garbage, for tables and tests.
-pub const GARBAGE: [Garbage; 8] = [
+pub(super) const GARBAGE: [Garbage; 8] = [
     Garbage::Binary,
     Garbage::Truncated,
     Garbage::Glued,
@@ -133,7 +134,7 @@ pub const GARBAGE: [Garbage; 8] = [
 
 /// One request as one node logged it.
 #[derive(Debug, Clone, Copy)]
-pub struct Request {
+pub(super) struct Request {
     pub at_ms: u64,
     /// Order of planning; breaks ties of the log's order.
     pub sequence: u32,
@@ -149,13 +150,20 @@ pub struct Request {
 
 impl Request {
     /// True where the lines count: a tracking request that was answered with 2xx.
-    pub fn counts(&self) -> bool {
+    pub(super) fn counts(&self) -> bool {
         (200..300).contains(&self.status)
             && matches!(self.form, Form::Get | Form::Gif | Form::Script | Form::Python)
     }
 
+    /// True where the request carries a cookie of somebody else than the line names: the line wins.
+    pub(super) fn overrules_cookie(&self, line: &Line) -> bool {
+        matches!(self.form, Form::Get | Form::Gif)
+            && line.naming != Naming::Cookie
+            && mix(self.sequence.into()).is_multiple_of(10)
+    }
+
     /// Where the request's lines stand.
-    pub fn lines(&self) -> std::ops::Range<usize> {
+    pub(super) fn lines(&self) -> std::ops::Range<usize> {
         let first = self.first_line as usize;
         first..first + usize::from(self.line_count)
     }
@@ -163,7 +171,7 @@ impl Request {
 
 /// A visitor of one site.
 #[derive(Debug, Clone)]
-pub struct Visitor {
+pub(super) struct Visitor {
     pub site: u16,
     pub code: Box<str>,
     /// The code is a user id that lines may also give as `mappingValue`.
@@ -176,7 +184,7 @@ pub struct Visitor {
 
 /// A key of the total order of events: time, position in the request, nonce; and what the page was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PageAt {
+pub(super) struct PageAt {
     pub at_ms: u64,
     pub position: u16,
     pub nonce: u64,
@@ -185,7 +193,7 @@ pub struct PageAt {
 
 /// What is true of one visit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Visit {
+pub(super) struct Visit {
     pub visitor: u32,
     pub started_at_ms: u64,
     pub last_event_at_ms: u64,
@@ -200,7 +208,7 @@ pub struct Visit {
 
 impl Visit {
     /// A visit of which nothing is known but its visitor.
-    pub fn new(visitor: u32) -> Self {
+    pub(super) fn new(visitor: u32) -> Self {
         Self {
             visitor,
             started_at_ms: u64::MAX,
@@ -215,7 +223,7 @@ impl Visit {
     }
 
     /// Counts one event of the visit.
-    pub fn add(&mut self, line: &Line, at_ms: u64, position: u16) {
+    pub(super) fn add(&mut self, line: &Line, at_ms: u64, position: u16) {
         self.started_at_ms = self.started_at_ms.min(at_ms);
         self.last_event_at_ms = self.last_event_at_ms.max(at_ms);
         self.event_count += 1;
@@ -237,7 +245,7 @@ impl Visit {
 }
 
 /// An index into one of a day's tables. `EVENTS_MAX` keeps every table below 2³² entries.
-pub fn index(length: usize) -> u32 {
+pub(super) fn index(length: usize) -> u32 {
     low32(length as u64)
 }
 

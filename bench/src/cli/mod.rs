@@ -1,0 +1,47 @@
+//! Commands and their options; each command is a few lines over the library.
+//!
+//! What must stay true: exit code 0 is done, 1 failed or differences found, 2 wrong use.
+
+mod day;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Traffic with known truth, a load generator, and what is needed to judge Fanal from outside.
+#[derive(Parser)]
+#[command(name = "fanal-bench", version)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Write a day of traffic as nginx access logs, and beside them what is true of it.
+    Day(day::Args),
+}
+
+impl Cli {
+    /// Runs the command; an error goes to standard error with its causes.
+    pub(crate) fn run(self) -> ExitCode {
+        let done = match self.command {
+            Command::Day(args) => day::run(&args),
+        };
+        match done {
+            Ok(code) => code,
+            Err(error) => {
+                #[expect(clippy::print_stderr, reason = "the command's error")]
+                {
+                    eprintln!("fanal-bench: {error:#}");
+                }
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+/// Prints a command's result.
+#[expect(clippy::print_stdout, reason = "the command's result")]
+fn show(text: &str) {
+    println!("{text}");
+}
