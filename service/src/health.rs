@@ -1,0 +1,82 @@
+//! Which parts of this process are ready.
+//!
+//! Never probes anything: each part reports its own state. A part that was
+//! never reported is not there; one that reports not ready makes the process
+//! not ready.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// The state of one part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    Ok,
+    /// Why, and what to do about it if anything.
+    NotReady(String),
+}
+
+/// The states of all parts. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct Health(Arc<RwLock<BTreeMap<&'static str, State>>>);
+
+impl Health {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reports a state; logs the change.
+    pub fn set(&self, part: &'static str, state: State) {
+        let mut parts = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let before = parts.insert(part, state.clone());
+        drop(parts);
+        if before.as_ref() != Some(&state) {
+            match state {
+                State::Ok => tracing::info!(part, "ready"),
+                State::NotReady(reason) => tracing::warn!(part, reason, "not ready"),
+            }
+        }
+    }
+
+    pub fn ok(&self, part: &'static str) {
+        self.set(part, State::Ok);
+    }
+
+    pub fn not_ready(&self, part: &'static str, reason: impl Into<String>) {
+        self.set(part, State::NotReady(reason.into()));
+    }
+
+    /// The part ended; it no longer counts.
+    pub fn forget(&self, part: &str) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(part);
+    }
+
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().all(|state| *state == State::Ok)
+    }
+
+    /// All parts with their states, by name.
+    #[must_use]
+    pub fn states(&self) -> BTreeMap<&'static str, State> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_part_that_is_not_ready_makes_the_process_not_ready() {
+        let health = Health::new();
+        health.ok("ingest");
+        health.not_ready("event_log", "disk full");
+        assert!(!health.is_ready());
+        health.ok("event_log");
+        assert!(health.is_ready());
+        health.not_ready("event_log", "disk full");
+        health.forget("event_log");
+        assert!(health.is_ready());
+    }
+}
