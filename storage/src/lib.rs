@@ -1,1 +1,4 @@
 //! fanal-storage
+
+pub mod clickhouse;
+pub mod log;

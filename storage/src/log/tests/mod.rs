@@ -1,0 +1,3 @@
+//! What the log promises, checked on real files.
+
+mod append;
