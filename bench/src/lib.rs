@@ -4,5 +4,7 @@
 //! that a wrong rule in the program cannot be repeated here by calling it.
 
 pub mod day;
+pub mod load;
+pub mod process;
 mod random;
 pub mod tsv;

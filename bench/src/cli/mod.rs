@@ -2,7 +2,9 @@
 //!
 //! What must stay true: exit code 0 is done, 1 failed or differences found, 2 wrong use.
 
+mod cpu;
 mod day;
+mod load;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -19,6 +21,10 @@ pub(crate) struct Cli {
 enum Command {
     /// Write a day of traffic as nginx access logs, and beside them what is true of it.
     Day(day::Args),
+    /// Send beacons to /visit/events, count answers and time them.
+    Load(load::Args),
+    /// CPU time and memory of running processes, or of a command, from the kernel's own accounting.
+    Cpu(cpu::Args),
 }
 
 impl Cli {
@@ -26,6 +32,8 @@ impl Cli {
     pub(crate) fn run(self) -> ExitCode {
         let done = match self.command {
             Command::Day(args) => day::run(&args),
+            Command::Load(args) => load::run(&args),
+            Command::Cpu(args) => cpu::run(&args),
         };
         match done {
             Ok(code) => code,
