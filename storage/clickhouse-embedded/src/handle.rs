@@ -1,0 +1,183 @@
+//! The socket's side of one request: routes, admission, moving the body to the
+//! engine's thread and the answer back.
+//!
+//! Must stay true: nothing here blocks the runtime.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderValue};
+use hyper::{HeaderMap, Method, Response, StatusCode};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::ServerConfig;
+use crate::body::{self, BodyReader};
+use crate::exception::{Exception, code};
+use crate::pool::{Job, Pool, Running};
+use crate::reply::{self, BrokenOff, Head, Reply, ReplyBody, error_head};
+use crate::request::Request;
+
+type AnswerBody = UnsyncBoxBody<Bytes, BrokenOff>;
+type Answer = Response<AnswerBody>;
+
+/// What every request needs.
+pub(crate) struct Service {
+    pub(crate) config: ServerConfig,
+    pub(crate) pool: Arc<Pool>,
+    pub(crate) runtime: Handle,
+    /// Set when the server stops: kept-alive connections get no new statement.
+    pub(crate) stopping: AtomicBool,
+}
+
+/// Tells the pool when a client goes away before its answer is whole.
+struct Abandon {
+    pool: Arc<Pool>,
+    running: Arc<Running>,
+}
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        // A statement that is done is not listed as running; this is then nothing.
+        self.pool.abandon(&self.running);
+    }
+}
+
+/// Answers one request.
+pub(crate) async fn answer(
+    service: Arc<Service>,
+    request: hyper::Request<Incoming>,
+) -> Result<Answer, Infallible> {
+    let path = request.uri().path();
+    let fixed = match (request.method(), path) {
+        (&(Method::GET | Method::HEAD), "/ping") => Some("Ok.\n"),
+        (&(Method::GET | Method::HEAD), "/replicas_status") => Some("Ok.\n"),
+        (&Method::HEAD, "/") => Some(""),
+        (&Method::GET, "/") if !asks(request.uri().query()) => Some("Ok.\n"),
+        _ => None,
+    };
+    if let Some(text) = fixed {
+        return Ok(plain(StatusCode::OK, text));
+    }
+    if path != "/" {
+        return Ok(plain(
+            StatusCode::NOT_FOUND,
+            "There is no handle for this path; use /, /ping or /replicas_status\n",
+        ));
+    }
+    if !matches!(*request.method(), Method::GET | Method::POST) {
+        return Ok(plain(StatusCode::METHOD_NOT_ALLOWED, "Only GET, HEAD and POST are answered\n"));
+    }
+    Ok(statement(service, request).await)
+}
+
+/// Whether a GET of `/` carries a statement.
+fn asks(query: Option<&str>) -> bool {
+    form_urlencoded::parse(query.unwrap_or_default().as_bytes()).any(|(name, _)| name == "query")
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Answer {
+    let body = Full::new(Bytes::from_static(text.as_bytes())).map_err(|never| match never {});
+    let mut answer = Response::new(body.boxed_unsync());
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=UTF-8"));
+    answer
+}
+
+async fn statement(service: Arc<Service>, request: hyper::Request<Incoming>) -> Answer {
+    let (parts, body) = request.into_parts();
+    let mut base = base_headers(&service);
+    let read = match Request::read(&parts, &service.config) {
+        Ok(read) => read,
+        Err(exception) => return refusal(&service, &exception, base),
+    };
+    if let Ok(id) = HeaderValue::from_str(&read.query_id) {
+        base.insert("x-clickhouse-query-id", id);
+    }
+    if service.stopping.load(Ordering::Acquire) {
+        return refusal(&service, &Exception::busy("The embedded ClickHouse is stopping"), base);
+    }
+    let place = match service.pool.admit().await {
+        Ok(place) => place,
+        Err(exception) => return refusal(&service, &exception, base),
+    };
+    let encoding = read.encoding(&parts.headers);
+    let (head_sender, head) = oneshot::channel();
+    let (piece_sender, pieces) = mpsc::channel(reply::PIECES_WAITING_MAX);
+    let (body_sender, body_pieces) = mpsc::channel(body::PIECES_WAITING_MAX);
+    let waiting = (service.runtime.clone(), service.config.client_stall_max);
+    let version = service.pool.greeting.version.clone();
+    let running = Arc::new(Running::new(format!("fanal:{}:{:016x}", read.query_id, rand::random::<u64>())));
+    let guard = Abandon { pool: Arc::clone(&service.pool), running: Arc::clone(&running) };
+    service.pool.submit(Job {
+        request: read,
+        body: BodyReader::new(body_pieces, waiting.0.clone(), waiting.1),
+        reply: Reply::new(head_sender, piece_sender, waiting, encoding, base.clone(), version),
+        running,
+        place,
+    });
+    tokio::spawn(move_body(body, body_sender));
+    match head.await {
+        Ok(Head { status, headers }) => {
+            let mut answer = Response::new(ReplyBody::new(pieces, guard).boxed_unsync());
+            *answer.status_mut() = status;
+            *answer.headers_mut() = headers;
+            answer
+        }
+        Err(_) => {
+            let lost =
+                Exception::new(code::LOGICAL_ERROR, "LOGICAL_ERROR", "The statement ended without an answer");
+            refusal(&service, &lost, base)
+        }
+    }
+}
+
+/// Moves the body to the engine's thread; it waits while that one is behind.
+async fn move_body(mut body: Incoming, pieces: mpsc::Sender<body::Piece>) {
+    let last = loop {
+        match body.frame().await {
+            None => break body::Piece::End,
+            Some(Err(error)) => break body::Piece::Broken(error.to_string()),
+            Some(Ok(frame)) => {
+                let Ok(data) = frame.into_data() else { continue };
+                // The thread has all it wants; the rest is not read.
+                if pieces.send(body::Piece::Data(data)).await.is_err() {
+                    return;
+                }
+                if body.is_end_stream() {
+                    break body::Piece::End;
+                }
+            }
+        }
+    };
+    // As above: a thread that has ended needs no last piece.
+    let _ended = pieces.send(last).await;
+}
+
+fn base_headers(service: &Service) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let greeting = &service.pool.greeting;
+    let pairs =
+        [("x-clickhouse-server-display-name", &greeting.host), ("x-clickhouse-timezone", &greeting.timezone)];
+    for (name, value) in pairs {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+fn refusal(service: &Service, exception: &Exception, base: HeaderMap) -> Answer {
+    let head = error_head(exception, base);
+    let text = exception.body(&service.pool.greeting.version);
+    let body = Full::new(Bytes::from(text)).map_err(|never| match never {});
+    let mut answer = Response::new(body.boxed_unsync());
+    *answer.status_mut() = head.status;
+    *answer.headers_mut() = head.headers;
+    answer
+}
