@@ -3,6 +3,8 @@
 //! Duty: everything that judges Fanal from outside. What must stay true: no crate of the project is a dependency, so
 //! that a wrong rule in the program cannot be repeated here by calling it.
 
+pub mod clickhouse;
+pub mod compare;
 pub mod day;
 pub mod load;
 pub mod process;

@@ -5,6 +5,7 @@
 mod cpu;
 mod day;
 mod load;
+mod truth;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ enum Command {
     Load(load::Args),
     /// CPU time and memory of running processes, or of a command, from the kernel's own accounting.
     Cpu(cpu::Args),
+    /// Compare visits and events in ClickHouse with a generated day; exit 1 where they differ.
+    Truth(truth::Args),
 }
 
 impl Cli {
@@ -34,6 +37,7 @@ impl Cli {
             Command::Day(args) => day::run(&args),
             Command::Load(args) => load::run(&args),
             Command::Cpu(args) => cpu::run(&args),
+            Command::Truth(args) => truth::run(&args),
         };
         match done {
             Ok(code) => code,

@@ -25,7 +25,7 @@ mod twin;
 
 use account::Day;
 pub use model::EVENTS_MAX;
-pub use truth::{SiteTruth, Truth};
+pub use truth::{SiteTruth, Truth, VISIT_COLUMNS};
 
 use crate::random::Random;
 use std::path::PathBuf;

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 /// The columns of `visits.tsv`.
-pub(super) const VISIT_COLUMNS: [&str; 10] = [
+pub const VISIT_COLUMNS: [&str; 10] = [
     "site_code",
     "visitor",
     "started_at_ms",
