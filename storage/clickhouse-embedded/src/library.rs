@@ -39,8 +39,12 @@ fn find_from(
     }
     let beside = executable.and_then(Path::parent).map(|folder| folder.join("libchdb.so"));
     let mut tried: Vec<PathBuf> = beside.into_iter().chain([PathBuf::from(INSTALLED)]).collect();
-    for start in [working, executable].into_iter().flatten() {
-        tried.extend(start.ancestors().map(|folder| folder.join(IN_CHECKOUT)));
+    for start in [working, executable.and_then(Path::parent)].into_iter().flatten() {
+        for candidate in start.ancestors().map(|folder| folder.join(IN_CHECKOUT)) {
+            if !tried.contains(&candidate) {
+                tried.push(candidate);
+            }
+        }
     }
     match tried.iter().find(|path| path.is_file()) {
         Some(found) => Ok(found.clone()),
