@@ -10,6 +10,7 @@ mod event;
 mod ids;
 mod money;
 mod outcome;
+pub mod sdk_configuration;
 mod units;
 mod visit;
 mod wire;
