@@ -1,4 +1,6 @@
 //! fanal-storage
 
+pub mod archive;
+pub mod catalogue;
 pub mod clickhouse;
 pub mod log;
