@@ -212,3 +212,135 @@ fn number(digits: &[u8]) -> Option<u64> {
         sum.checked_mul(10)?.checked_add(u64::from(digit))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(columns: [&str; 9]) -> String {
+        columns.join("\t")
+    }
+
+    const GET: [&str; 9] = [
+        "1700000000.123",
+        "203.0.113.7",
+        "GET",
+        "/visit/events.gif?siteCode=s1&eventType=activity",
+        "204",
+        "Mozilla/5.0 \\x22x\\x22",
+        "https://example.test/a",
+        "a=1; kameleoonVisitorCode=abc",
+        "-",
+    ];
+
+    fn changed(column: usize, value: &str) -> String {
+        let mut columns = GET;
+        columns[column] = value;
+        line(columns)
+    }
+
+    fn outcome(line: &str) -> Result<String, RejectReason> {
+        let mut scratch = Scratch::default();
+        Ok(match parse_fanal(line.as_bytes())?.outcome(&mut scratch)? {
+            LogOutcome::Request(_) => "request".to_owned(),
+            LogOutcome::Ignored(reason) => reason.name().to_owned(),
+        })
+    }
+
+    #[test]
+    fn a_get_is_read_with_every_column() {
+        let (text, mut scratch) = (line(GET) + "\n", Scratch::default());
+        let read = parse_fanal(text.as_bytes()).unwrap();
+        let expected = LogRequest {
+            received_at_ms: 1_700_000_000_123,
+            site_code: Cow::Borrowed("s1"),
+            query: b"siteCode=s1&eventType=activity",
+            body: None,
+            cookie_visitor: Some(Cow::Borrowed("abc")),
+            user_agent: b"Mozilla/5.0 \"x\"",
+            referer: b"https://example.test/a",
+            client_address: Some(IpAddr::from([203, 0, 113, 7])),
+        };
+        assert_eq!(read.outcome(&mut scratch), Ok(LogOutcome::Request(expected)));
+    }
+
+    #[test]
+    fn the_body_of_a_post_is_unescaped() {
+        let text = line([
+            "1700000000.000",
+            "2001:db8::1",
+            "POST",
+            "https://data.example.test/visit/events?siteCode=s1&x=\\x5C",
+            "200",
+            "-",
+            "-",
+            "-",
+            r"eventType=page&href=%2F\x0AeventType=activity&x=\xC3\xA9\x09\x5Cn-",
+        ]);
+        let mut scratch = Scratch::default();
+        let read = parse_fanal(text.as_bytes()).unwrap().outcome(&mut scratch).unwrap();
+        let LogOutcome::Request(request) = read else { panic!("{read:?}") };
+        let body = "eventType=page&href=%2F\neventType=activity&x=é\t\\n-";
+        assert_eq!(request.body, Some(body.as_bytes()));
+        assert_eq!(request.query, b"siteCode=s1&x=\\");
+        assert_eq!((request.user_agent, request.referer, request.cookie_visitor), (&b""[..], &b""[..], None));
+        assert_eq!(request.client_address, Some("2001:db8::1".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_is_no_answered_tracking_request_is_ignored_by_name() {
+        for (column, value, expected) in [
+            (3, "/v3/s1", "not_tracking"),
+            (3, "/visit/events2?siteCode=s1", "not_tracking"),
+            (3, "/x?u=/visit/events", "not_tracking"),
+            (3, "*", "not_tracking"),
+            (3, "-", "not_tracking"),
+            (2, "OPTIONS", "not_get_or_post"),
+            (2, "-", "not_get_or_post"),
+            (4, "499", "status_not_2xx"),
+            (4, "304", "status_not_2xx"),
+            (4, "199", "status_not_2xx"),
+            (4, "299", "request"),
+            (1, "unix:", "request"),
+            (8, "ignored for a GET", "request"),
+        ] {
+            assert_eq!(outcome(&changed(column, value)).as_deref(), Ok(expected), "{value}");
+        }
+    }
+
+    #[test]
+    fn garbage_is_malformed_and_never_a_request() {
+        let malformed = Err(RejectReason::MalformedLogLine);
+        for (column, value) in [
+            (0, "-"),
+            (0, "1700000000"),
+            (0, "1700000000.12"),
+            (0, ".123"),
+            (0, "99999999999999999999.000"),
+            (4, "-"),
+            (4, "20"),
+            (4, "+20"),
+            (4, "20x"),
+            (5, "\\x4"),
+            (5, "\\n"),
+            (5, "\\"),
+            (8, "extra\tcolumn"),
+            (2, "POST"),
+        ] {
+            assert_eq!(outcome(&changed(column, value)), malformed, "{column} {value}");
+        }
+        for text in [
+            "",
+            "\t",
+            "\t\t\t\t\t\t\t\t",
+            "127.0.0.1 - - [10/Oct/2025:13:55:36 +0000] \"GET / HTTP/1.1\" 200 2",
+        ] {
+            assert_eq!(outcome(text), malformed, "{text}");
+        }
+        assert_eq!(
+            outcome(&changed(3, "/visit/events?eventType=activity")),
+            Err(RejectReason::UnknownSite),
+            "a request that names no site"
+        );
+    }
+}
