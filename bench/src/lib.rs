@@ -9,4 +9,5 @@ pub mod day;
 pub mod load;
 pub mod process;
 mod random;
+pub mod record;
 pub mod tsv;

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 /// Ticks of the kernel's accounting per second, as `/proc` gives them. Fixed on Linux since 2.6 (`USER_HZ`), whatever
 /// the kernel's own timer runs at.
 const TICKS_PER_SECOND: f64 = 100.0;
+/// Words of a title that are shown: `nginx: worker process`.
+const TITLE_WORDS: usize = 3;
 /// Processes of one tree; more is no tree that a bench started.
 const TREE_MAX: usize = 4_096;
 
@@ -68,6 +70,15 @@ pub fn cpu_s(list: &[Usage]) -> f64 {
     list.iter().map(|usage| usage.cpu_s).sum()
 }
 
+/// Leaves in `now` what was spent since `before`; a process that is new keeps all of its time.
+pub fn subtract(now: &mut [Usage], before: &[Usage]) {
+    for usage in now {
+        if let Some(earlier) = before.iter().find(|earlier| earlier.pid == usage.pid) {
+            usage.cpu_s -= earlier.cpu_s;
+        }
+    }
+}
+
 /// CPU seconds of the children of this process that have ended and were waited for.
 pub fn ended_children_cpu_s() -> Result<f64, Error> {
     Ok(Stat::read(std::process::id())?.ended_children)
@@ -123,17 +134,24 @@ fn describe(pid: u32, cpu_s: f64) -> Result<Usage, Error> {
         kib.map_or(0, |kib| kib * 1024)
     };
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let mut words = command.split(|byte| *byte == 0).map(String::from_utf8_lossy);
-    let program = words.next().unwrap_or_default();
-    let program = Path::new(&*program).file_name().map(|name| name.to_string_lossy().into_owned());
-    let first = words.next().unwrap_or_default();
     Ok(Usage {
         pid,
-        name: format!("{} {first}", program.unwrap_or_default()).trim().to_owned(),
+        name: name(&command),
         cpu_s,
         rss_bytes: bytes("VmRSS:"),
         peak_rss_bytes: bytes("VmHWM:"),
     })
+}
+
+/// The program's name and its first argument; a process that has set a title of its own keeps that.
+fn name(command: &[u8]) -> String {
+    let mut words = command.split(|byte| *byte == 0).map(String::from_utf8_lossy);
+    let program = words.next().unwrap_or_default();
+    if program.contains(": ") {
+        return program.split(' ').take(TITLE_WORDS).collect::<Vec<_>>().join(" ");
+    }
+    let file = Path::new(&*program).file_name().map(|file| file.to_string_lossy()).unwrap_or_default();
+    format!("{file} {}", words.next().unwrap_or_default()).trim().to_owned()
 }
 
 fn read(path: &Path) -> Result<String, Error> {
@@ -172,6 +190,13 @@ mod tests {
         child.wait().unwrap();
         assert_eq!(found[0].pid, std::process::id());
         assert!(found.iter().any(|usage| usage.pid == child.id() && usage.name == "sleep 30"), "{found:?}");
+    }
+
+    #[test]
+    fn names_tell_roles_apart() {
+        assert_eq!(name(b"/usr/bin/fanal\0dev\0--data-dir\0/tmp/x\0"), "fanal dev");
+        assert_eq!(name(b"nginx: master process nginx -c /tmp/nginx.conf\0"), "nginx: master process");
+        assert_eq!(name(b""), "");
     }
 
     #[test]

@@ -55,7 +55,5 @@ pub(crate) fn mix(mut z: u64) -> u64 {
 
 /// The low 32 bits.
 pub(crate) fn low32(n: u64) -> u32 {
-    #[expect(clippy::cast_possible_truncation, reason = "the low half is what is asked for")]
-    let low = (n & 0xFFFF_FFFF) as u32;
-    low
+    (n & 0xFFFF_FFFF) as u32
 }

@@ -1,5 +1,7 @@
 //! The written day, read again by a reader that knows only the documented formats and rules.
 
+#![expect(clippy::unwrap_used, reason = "a test states its invariants by panicking")]
+
 mod reader;
 
 use fanal_bench::day::{Options, Truth, generate};

@@ -1,5 +1,7 @@
 //! The load generator against a server of a few lines, real sockets.
 
+#![expect(clippy::unwrap_used, reason = "a test states its invariants by panicking")]
+
 use fanal_bench::load::{Method, Options, Report, run};
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
@@ -130,7 +132,7 @@ async fn every_acknowledged_line_is_written_down_and_no_other() {
         let seen = seen.lock().unwrap();
         assert!(report.requests_acked > 100, "{report:?}");
         assert_eq!(acked, keys(&seen.good));
-        assert_eq!(report.lines_acked as usize, acked.len());
+        assert_eq!(report.lines_acked, acked.len() as u64);
         assert_eq!(report.by_status[&204] + report.by_status[&503], seen.requests);
         let distinct: HashSet<String> = keys(&seen.lines).into_iter().collect();
         assert_eq!(distinct.len(), seen.lines.len(), "no nonce may come twice without --retry");
@@ -153,7 +155,7 @@ async fn a_retry_repeats_the_same_bytes_once() {
     let seen = seen.lock().unwrap();
     assert!(report.retries > 5, "{report:?}");
     let distinct: HashSet<&String> = seen.lines.iter().collect();
-    assert_eq!(seen.lines.len() - distinct.len(), report.retries as usize * 5);
+    assert_eq!((seen.lines.len() - distinct.len()) as u64, report.retries * 5);
     assert_eq!(acked, keys(&seen.good));
 }
 

@@ -1,5 +1,7 @@
 //! The comparison against a server that speaks the ClickHouse HTTP interface and holds a day, whole or damaged.
 
+#![expect(clippy::unwrap_used, reason = "a test states its invariants by panicking")]
+
 use fanal_bench::compare::{Findings, compare};
 use fanal_bench::day::{Options, Truth, generate};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -34,6 +34,7 @@ struct Spent {
     command_peak_rss_bytes: u64,
     /// CPU seconds of the processes while the command ran.
     processes_cpu_s: f64,
+    /// Their CPU seconds are those of the command's time.
     processes: Vec<Usage>,
 }
 
@@ -64,13 +65,14 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         }
         std::thread::sleep(SAMPLE);
     };
-    let after = look(args)?;
+    let mut after = look(args)?;
+    process::subtract(&mut after, &before);
     let spent = Spent {
         elapsed_s: started.elapsed().as_secs_f64(),
         exit_code: status.code(),
         command_cpu_s: process::ended_children_cpu_s()? - children_before,
         command_peak_rss_bytes: peak,
-        processes_cpu_s: process::cpu_s(&after) - process::cpu_s(&before),
+        processes_cpu_s: process::cpu_s(&after),
         processes: after,
     };
     if args.json {

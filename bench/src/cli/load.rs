@@ -65,7 +65,7 @@ struct Outcome {
     server_cpu_s: Option<f64>,
     cpu_us_per_request: Option<f64>,
     cpu_us_per_line: Option<f64>,
-    /// The server's processes at the end of the run.
+    /// The server's processes at the end of the run; CPU seconds are those of the run.
     processes: Vec<Usage>,
 }
 
@@ -112,15 +112,17 @@ fn processes(roots: &[u32]) -> Result<Vec<Usage>, process::Error> {
     Ok(all)
 }
 
-fn outcome(report: Report, generator_cpu_s: f64, before: &[Usage], after: Vec<Usage>) -> Outcome {
+fn outcome(report: Report, generator_cpu_s: f64, before: &[Usage], mut after: Vec<Usage>) -> Outcome {
     let spent = (!after.is_empty()).then(|| process::cpu_s(&after) - process::cpu_s(before));
     #[expect(clippy::cast_precision_loss, reason = "counts of a run stay far below 2^52")]
     let per = |count: u64| spent.filter(|_| count > 0).map(|spent| spent * 1e6 / count as f64);
+    let (cpu_us_per_request, cpu_us_per_line) = (per(report.requests_acked), per(report.lines_acked));
+    process::subtract(&mut after, before);
     Outcome {
         generator_cpu_s,
         server_cpu_s: spent,
-        cpu_us_per_request: per(report.requests_acked),
-        cpu_us_per_line: per(report.lines_acked),
+        cpu_us_per_request,
+        cpu_us_per_line,
         report,
         processes: after,
     }
@@ -152,9 +154,10 @@ fn text(outcome: &Outcome) -> String {
     }
     for process in &outcome.processes {
         lines.push(format!(
-            "  {} {}: RSS {} MB, peak {} MB",
+            "  {} {}: {:.2} CPU s, RSS {} MB, peak {} MB",
             process.pid,
             process.name,
+            process.cpu_s,
             process.rss_bytes / 1_000_000,
             process.peak_rss_bytes / 1_000_000
         ));

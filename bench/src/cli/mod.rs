@@ -5,6 +5,7 @@
 mod cpu;
 mod day;
 mod load;
+mod summary;
 mod truth;
 
 use clap::{Parser, Subcommand};
@@ -28,6 +29,8 @@ enum Command {
     Cpu(cpu::Args),
     /// Compare visits and events in ClickHouse with a generated day; exit 1 where they differ.
     Truth(truth::Args),
+    /// Turn the runs of a record into medians and ratios.
+    Summary(summary::Args),
 }
 
 impl Cli {
@@ -38,6 +41,7 @@ impl Cli {
             Command::Load(args) => load::run(&args),
             Command::Cpu(args) => cpu::run(&args),
             Command::Truth(args) => truth::run(&args),
+            Command::Summary(args) => summary::run(&args),
         };
         match done {
             Ok(code) => code,

@@ -175,7 +175,7 @@ impl Day {
             self.cases.count(Case::Negative);
         }
         if line.upper_case {
-            self.cases.count(Case::UpperCase);
+            self.cases.count(Case::Capitals);
         }
         if matches!(line.agent, Agent::Raw(_)) {
             self.cases.count(Case::RawAgent);

@@ -54,7 +54,7 @@ cases! {
     SharedNonce = "one_nonce_used_by_two_visitors",
     BorrowedCode = "one_code_on_two_sites",
     Negative = "negative_conversion",
-    UpperCase = "upper_case_event_type",
+    Capitals = "upper_case_event_type",
     Get = "get_beacon",
     Gif = "gif_beacon",
     BodyNotLogged = "body_missing_from_log",
