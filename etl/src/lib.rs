@@ -1,1 +1,10 @@
-//! fanal-etl
+//! The etl role: what happens to beacons after the event log has them.
+//!
+//! `archive` copies the log into the raw archive, `visits` streams it into
+//! ClickHouse, `rebuild` makes days anew from the archive, `reconcile` proves
+//! that nothing was lost on the way. [`visit`] and [`stream`] are pure.
+
+pub mod acquisition;
+pub mod rows;
+pub mod stream;
+pub mod visit;

@@ -1,0 +1,340 @@
+//! All visitors of one partition of the event log.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use fanal_model::{Beacon, EventKind, Visit};
+use fanal_storage::clickhouse::{Flush, OutcomeRow};
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::late::{Outcomes, minute};
+use super::visitor::{Changes, Placed, VisitorState, WrittenVisit};
+use crate::rows;
+use crate::visit::{VisitPolicy, VisitorEvent};
+
+/// States are looked at again in steps of this many milliseconds.
+const TIMER_STEP_MS: u64 = 10_000;
+
+/// What the engine must know beside the records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// Partition of the event log.
+    pub partition: u32,
+    /// How long after its event time a record may reach the log and still be
+    /// streamed; what comes later waits for a rebuild.
+    pub allowed_lateness_ms: u64,
+}
+
+/// The rules of each site, as the catalogue has them now.
+pub trait SitePolicies {
+    fn policy(&self, site_code: &str) -> VisitPolicy;
+}
+
+impl<F: Fn(&str) -> VisitPolicy> SitePolicies for F {
+    fn policy(&self, site_code: &str) -> VisitPolicy {
+        self(site_code)
+    }
+}
+
+/// Something a person may want to know; the record itself is safe in the archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Warning {
+    /// The record is not a beacon, or its line is refused by today's rules.
+    Unreadable { offset: u64 },
+}
+
+/// Why a stored state is not used.
+#[derive(Debug, Error)]
+pub enum StateError {
+    #[error("the checkpoint is damaged (its checksum is wrong): the one before it is used")]
+    Checksum,
+    #[error(
+        "the checkpoint was written by another version of the program: visits are rebuilt from the archive"
+    )]
+    Format,
+}
+
+/// The states of all visitors, and what is waiting to be written.
+pub struct Engine {
+    config: EngineConfig,
+    visitors: HashMap<Arc<[u8]>, Slot>,
+    timers: BTreeMap<u64, Vec<Arc<[u8]>>>,
+    touched: HashSet<Arc<[u8]>>,
+    outcomes: Outcomes,
+    pending: Vec<OutcomeRow>,
+    /// The highest append time read so far.
+    watermark_ms: u64,
+    /// The offset after the last record read.
+    end_offset: u64,
+    /// The value of `end_offset` at the last flush.
+    flushed_offset: u64,
+}
+
+#[derive(Default)]
+struct Slot {
+    state: VisitorState,
+    /// The timer that will look at the state; others are out of date.
+    due_ms: Option<u64>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    watermark_ms: u64,
+    end_offset: u64,
+    visitors: Vec<(Vec<u8>, VisitorState)>,
+}
+
+/// Changes with this prefix make older checkpoints unreadable.
+const FORMAT: &[u8; 8] = b"fanalck1";
+
+impl Engine {
+    #[must_use]
+    pub fn new(config: EngineConfig, first_offset: u64) -> Self {
+        Self {
+            config,
+            visitors: HashMap::new(),
+            timers: BTreeMap::new(),
+            touched: HashSet::new(),
+            outcomes: Outcomes::default(),
+            pending: Vec::new(),
+            watermark_ms: 0,
+            end_offset: first_offset,
+            flushed_offset: first_offset,
+        }
+    }
+
+    /// The offset of the next record that the engine has not read.
+    #[must_use]
+    pub fn end_offset(&self) -> u64 {
+        self.end_offset
+    }
+
+    /// Visitors held in memory.
+    #[must_use]
+    pub fn visitor_count(&self) -> usize {
+        self.visitors.len()
+    }
+
+    /// Notes that the records before `offset` are read, whatever their topic.
+    pub fn read_to(&mut self, offset: u64, append_time_ms: u64) {
+        self.watermark_ms = self.watermark_ms.max(append_time_ms);
+        self.end_offset = self.end_offset.max(offset);
+    }
+
+    /// Takes the beacon record at `offset`.
+    pub fn take(&mut self, offset: u64, append_time_ms: u64, value: &[u8]) -> Option<Warning> {
+        self.read_to(offset + 1, append_time_ms);
+        let Ok(beacon) = Beacon::decode(value) else {
+            self.outcomes.count("", append_time_ms, "dead_letter", 1);
+            return Some(Warning::Unreadable { offset });
+        };
+        let Ok(event) = VisitorEvent::read(beacon) else {
+            self.outcomes.count(beacon.site_code, beacon.received_at_ms, "dead_letter", 1);
+            return Some(Warning::Unreadable { offset });
+        };
+        let mut key = Vec::with_capacity(beacon.site_code.len() + 1 + beacon.visitor().len());
+        fanal_model::record_key(&mut key, beacon.site_code, beacon.visitor());
+        if event.at_ms() < self.horizon_ms() {
+            self.outcomes.count(beacon.site_code, event.at_ms(), "late", 1);
+            if let Some(slot) = self.visitors.get_mut(key.as_slice()) {
+                let since = slot.state.stale_since_ms.get_or_insert(event.at_ms());
+                *since = event.at_ms().min(*since);
+            }
+            return None;
+        }
+        let key: Arc<[u8]> = match self.visitors.get_key_value(key.as_slice()) {
+            Some((key, _)) => Arc::clone(key),
+            None => Arc::from(key),
+        };
+        let slot = self.visitors.entry(Arc::clone(&key)).or_default();
+        if !slot.state.insert(&event, offset, value) {
+            self.pending.push(duplicate(self.config.partition, offset, &beacon, 0));
+        }
+        self.touched.insert(key);
+        None
+    }
+
+    /// Everything that changed since the last flush. `now_ms` is the wall clock
+    /// where the log is read to its end, so that time passes on a quiet site.
+    pub fn flush(&mut self, now_ms: Option<u64>, policies: &impl SitePolicies) -> Flush {
+        self.watermark_ms = self.watermark_ms.max(now_ms.unwrap_or(0));
+        let horizon_ms = self.horizon_ms();
+        self.expire(horizon_ms);
+        let version = rows::streamed_version(self.end_offset);
+        let mut changes = Collected {
+            flush: Flush::default(),
+            outcomes: std::mem::take(&mut self.outcomes),
+            version,
+            partition: self.config.partition,
+            site_visitor: (String::new(), String::new()),
+        };
+        changes.flush.outcomes = std::mem::take(&mut self.pending);
+        for key in std::mem::take(&mut self.touched) {
+            let Some(slot) = self.visitors.get_mut(&key) else { continue };
+            changes.site_visitor = split_key(&key);
+            let policy = policies.policy(&changes.site_visitor.0);
+            slot.state.settle(horizon_ms, &policy, &mut changes);
+            let due_ms = slot.state.settles_at_ms(&policy).map(timer_step);
+            if slot.state.is_empty() {
+                self.visitors.remove(&key);
+            } else if slot.due_ms != due_ms {
+                slot.due_ms = due_ms;
+                if let Some(due) = due_ms {
+                    self.timers.entry(due).or_default().push(key);
+                }
+            }
+        }
+        let Collected { mut flush, mut outcomes, .. } = changes;
+        outcomes.take(self.config.partition, self.flushed_offset, &mut flush.outcomes);
+        self.flushed_offset = self.end_offset;
+        for outcome in &mut flush.outcomes {
+            outcome.version = version;
+        }
+        flush
+    }
+
+    /// Visits that the table has beyond the checkpoint: whatever of them the
+    /// replay does not build again is removed by the next flush.
+    pub fn found_in_table(&mut self, site_code: &str, visitor_code: &str, visit_id: u64, started_at_ms: u64) {
+        let mut key = Vec::new();
+        fanal_model::record_key(&mut key, site_code, visitor_code);
+        let key: Arc<[u8]> = Arc::from(key);
+        let slot = self.visitors.entry(Arc::clone(&key)).or_default();
+        slot.state.found_in_table(visit_id, started_at_ms);
+        self.touched.insert(key);
+    }
+
+    /// An outcome row that the table has beyond the checkpoint.
+    pub fn outcome_found_in_table(&mut self, row: OutcomeRow) {
+        self.outcomes.found_in_table(row);
+    }
+
+    /// The earliest event time that this state may still change.
+    #[must_use]
+    pub fn horizon_ms(&self) -> u64 {
+        self.watermark_ms.saturating_sub(self.config.allowed_lateness_ms)
+    }
+
+    /// Touches the states whose time has come.
+    fn expire(&mut self, horizon_ms: u64) {
+        let later = self.timers.split_off(&(horizon_ms + 1));
+        for (due_ms, keys) in std::mem::replace(&mut self.timers, later) {
+            for key in keys {
+                if let Some(slot) = self.visitors.get_mut(&key).filter(|slot| slot.due_ms == Some(due_ms)) {
+                    slot.due_ms = None;
+                    self.touched.insert(key);
+                }
+            }
+        }
+    }
+
+    /// The whole state, with its checksum.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, StateError> {
+        let stored = Stored {
+            watermark_ms: self.watermark_ms,
+            end_offset: self.end_offset,
+            visitors: self.visitors.iter().map(|(key, slot)| (key.to_vec(), slot.state.clone())).collect(),
+        };
+        let mut bytes = postcard::to_extend(&stored, FORMAT.to_vec()).map_err(|_| StateError::Format)?;
+        bytes.extend_from_slice(&crc32fast::hash(&bytes).to_le_bytes());
+        Ok(bytes)
+    }
+
+    /// Reads a state back. Its next flush repeats what the tables may have of
+    /// the events that it still holds.
+    pub fn from_bytes(config: EngineConfig, bytes: &[u8]) -> Result<Self, StateError> {
+        let (body, checksum) = bytes.split_last_chunk::<4>().ok_or(StateError::Checksum)?;
+        if crc32fast::hash(body) != u32::from_le_bytes(*checksum) {
+            return Err(StateError::Checksum);
+        }
+        let body = body.strip_prefix(FORMAT.as_slice()).ok_or(StateError::Format)?;
+        let stored: Stored = postcard::from_bytes(body).map_err(|_| StateError::Format)?;
+        let mut engine = Self::new(config, stored.end_offset);
+        engine.watermark_ms = stored.watermark_ms;
+        for (key, mut state) in stored.visitors {
+            let key: Arc<[u8]> = Arc::from(key);
+            state.distrust_placements();
+            engine.touched.insert(Arc::clone(&key));
+            engine.visitors.insert(key, Slot { state, due_ms: None });
+        }
+        Ok(engine)
+    }
+}
+
+fn timer_step(at_ms: u64) -> u64 {
+    at_ms.div_ceil(TIMER_STEP_MS) * TIMER_STEP_MS
+}
+
+fn split_key(key: &[u8]) -> (String, String) {
+    let at = key.iter().position(|byte| *byte == 0).unwrap_or(key.len());
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (text(&key[..at]), text(key.get(at + 1..).unwrap_or_default()))
+}
+
+fn duplicate(partition: u32, offset: u64, beacon: &Beacon<'_>, is_deleted: u8) -> OutcomeRow {
+    OutcomeRow {
+        log_partition: partition,
+        first_offset: offset,
+        site_code: beacon.site_code.to_owned(),
+        minute: minute(beacon.received_at_ms),
+        outcome: "duplicate".to_owned(),
+        count: 1,
+        version: 0,
+        is_deleted,
+    }
+}
+
+/// Gathers the changes of all touched visitors into one flush.
+struct Collected {
+    flush: Flush,
+    outcomes: Outcomes,
+    version: u64,
+    partition: u32,
+    site_visitor: (String, String),
+}
+
+impl Changes for Collected {
+    fn event(&mut self, event: &VisitorEvent<'_>, offset: u64, before: Option<Placed>, placed: Placed) {
+        match placed {
+            Placed::InVisit(visit_id) => {
+                self.flush.events.push(rows::event_row(event, visit_id, self.version));
+                if before.is_none() {
+                    self.flush.links.extend(rows::link_row(event));
+                }
+                // It was a duplicate until an earlier copy was found to be none.
+                if before == Some(Placed::Duplicate) {
+                    self.flush.outcomes.push(duplicate(self.partition, offset, &event.beacon, 1));
+                }
+            }
+            Placed::Duplicate => {
+                self.flush.outcomes.push(duplicate(self.partition, offset, &event.beacon, 0));
+                // `None`: a flush before a restart may have written it as an event.
+                let mut row = rows::event_row(event, 0, self.version);
+                row.is_deleted = 1;
+                self.flush.events.push(row);
+            }
+        }
+        debug_assert!(!matches!(event.event.kind, EventKind::Other(ref name) if name.is_empty()));
+    }
+
+    fn visit(&mut self, visit: &Visit) {
+        self.flush.visits.push(rows::visit_row(visit, self.version));
+    }
+
+    fn visit_gone(&mut self, gone: WrittenVisit) {
+        let (site_code, visitor_code) = self.site_visitor.clone();
+        self.flush.visits.push(rows::gone_visit_row(
+            site_code,
+            visitor_code,
+            gone.visit_id,
+            gone.started_at_ms,
+            self.version,
+        ));
+    }
+
+    /// Asks for a rebuild of the day of a visitor whose late events are missing.
+    fn stale(&mut self, at_ms: u64) {
+        self.outcomes.count(&self.site_visitor.0, at_ms, "stale", 0);
+    }
+}
