@@ -116,7 +116,7 @@ fn a_request_of_any_bytes_gives_what_the_twin_says() {
             site_code: "s",
             received_at_ms: 1,
             query: &query,
-            body: (input.len() % 4 != 0).then_some(&body),
+            body: (!input.len().is_multiple_of(4)).then_some(&body),
             cookie_visitor: None,
             header_user_agent: b"",
             referer: b"",

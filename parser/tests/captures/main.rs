@@ -5,6 +5,8 @@
 //! --test captures` rewrites them, and the difference is read in review.
 //! [`by_hand`] says the same for the richest captures, written without the parser.
 
+#![expect(clippy::unwrap_used, reason = "a test says what must hold by panicking")]
+
 mod by_hand;
 mod record;
 

@@ -1,5 +1,7 @@
 //! The plain twin of the receiver: owned records, one vector after the other.
 
+#![expect(clippy::unwrap_used, reason = "a test says what must hold by panicking")]
+
 use super::{decode, decode_bytes, parse};
 use fanal_model::{Beacon, DeadLetter, RejectReason};
 use fanal_parser::{Limits, Request, Sink};
