@@ -30,7 +30,7 @@ pub fn visit_hash(visit: &Visit) -> u64 {
     let mut hash = Xxh3::new();
     RULES_VERSION.hash(&mut hash);
     visit.hash(&mut hash);
-    // 0 is kept for "only its existence is known".
+    // 0 is kept for "not known what the table holds".
     hash.finish().max(1)
 }
 

@@ -254,7 +254,7 @@ impl Engine {
         engine.watermark_ms = stored.watermark_ms;
         for (key, mut state) in stored.visitors {
             let key: Arc<[u8]> = Arc::from(key);
-            state.distrust_placements();
+            state.distrust_tables();
             engine.touched.insert(Arc::clone(&key));
             engine.visitors.insert(key, Slot { state, due_ms: None });
         }

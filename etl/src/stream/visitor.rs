@@ -48,7 +48,7 @@ pub(super) enum Placed {
 pub(super) struct WrittenVisit {
     pub(super) visit_id: u64,
     pub(super) started_at_ms: u64,
-    /// Hash of the row; 0 where only its existence is known.
+    /// Hash of the row; 0 where what the table holds is not known.
     row_hash: u64,
 }
 
@@ -177,9 +177,12 @@ impl VisitorState {
     }
 
     /// After a restart the tables may say more than this state knows.
-    pub(super) fn distrust_placements(&mut self) {
+    pub(super) fn distrust_tables(&mut self) {
         for event in &mut self.tail {
             event.is_unconfirmed = true;
+        }
+        for visit in &mut self.written {
+            visit.row_hash = 0;
         }
     }
 }
