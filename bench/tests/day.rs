@@ -16,6 +16,7 @@ fn options(out: &Path, seed: u64) -> Options {
         nodes: 3,
         seed,
         start_ms: 1_790_812_800_000, // 2026-10-01
+        bad_nonces: true,
     }
 }
 

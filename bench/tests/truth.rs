@@ -23,6 +23,7 @@ fn day() -> Day {
         nodes: 1,
         seed: 5,
         start_ms: 1_790_812_800_000,
+        bad_nonces: true,
     })
     .unwrap();
     let tsv = std::fs::read_to_string(folder.path().join("visits.tsv")).unwrap();

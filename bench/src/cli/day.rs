@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// Start here instead of at the date's midnight (Unix time in ms); the day is the 24 h from there.
     #[arg(long)]
     start_ms: Option<u64>,
+    /// Leave out lines with a malformed nonce, for a reader that does not reject them.
+    #[arg(long)]
+    no_bad_nonces: bool,
     /// Print truth.json instead of a summary.
     #[arg(long)]
     json: bool,
@@ -48,6 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         nodes: args.nodes,
         seed: args.seed,
         start_ms,
+        bad_nonces: !args.no_bad_nonces,
     })?;
     if args.json {
         show(&serde_json::to_string_pretty(&truth)?);

@@ -55,6 +55,8 @@ pub struct Options {
     pub seed: u64,
     /// The first millisecond of the day (Unix time).
     pub start_ms: u64,
+    /// Puts lines with a malformed nonce among the bad ones, which a reader must reject; without, the day has none.
+    pub bad_nonces: bool,
 }
 
 /// Why a day could not be generated.

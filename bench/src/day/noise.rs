@@ -64,13 +64,16 @@ pub(super) fn insert_bad_line(day: &mut Day, random: &mut Random, lines: &mut Ve
     let who = lines[0].visitor;
     let kind = event_kind(random);
     let mut bad = draft(day, random, who, NO_VISIT, kind, Form::Get);
-    let defect = *random.pick(&[
+    let defect = match *random.pick(&[
         Defect::NoEventType,
         Defect::NoVisitor,
         Defect::EmptyVisitor,
         Defect::BadNonce,
         Defect::Junk,
-    ]);
+    ]) {
+        Defect::BadNonce if !day.bad_nonces => Defect::Junk,
+        other => other,
+    };
     spoil(day, &mut bad, defect);
     let at = random.below(index(lines.len()) + 1) as usize;
     lines.insert(at, bad);

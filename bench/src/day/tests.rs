@@ -11,6 +11,7 @@ fn options(events: u64, seed: u64) -> Options {
         nodes: 3,
         seed,
         start_ms: 1_790_812_800_000, // 2026-10-01
+        bad_nonces: true,
     }
 }
 
@@ -38,6 +39,15 @@ fn each_special_case_occurs_in_a_day_of_20_000_events() {
             day.cases.by_name().into_iter().filter(|(_, count)| *count == 0).map(|(name, _)| name).collect();
         assert!(missing.is_empty(), "seed {seed} lacks {missing:?}");
     }
+}
+
+#[test]
+fn bad_nonces_can_be_left_out() {
+    let day = plan(&Options { bad_nonces: false, ..options(20_000, 2) }).unwrap();
+    let counts = day.cases.by_name();
+    assert_eq!(counts["line_with_bad_nonce"], 0);
+    assert!(counts["line_of_junk"] > 0);
+    assert_eq!(twin::scan(&day).0, day.distinct());
 }
 
 #[test]
