@@ -11,7 +11,8 @@ use fanal_model::VISITOR_CODE_CHARS_MAX;
 #[must_use]
 pub fn decode(raw: &[u8]) -> Cow<'_, str> {
     let Some(first) = first_escape(raw) else {
-        return String::from_utf8_lossy(raw);
+        // The plain check is the faster one, and hardly ever fails.
+        return str::from_utf8(raw).map_or_else(|_| String::from_utf8_lossy(raw), Cow::Borrowed);
     };
     let mut bytes = Vec::with_capacity(raw.len());
     decode_from(raw, first, &mut bytes);
@@ -41,6 +42,9 @@ pub(crate) fn decode_text(raw: &[u8], scratch: &mut Vec<u8>, out: &mut String) {
 
 /// Appends `bytes`; what is not UTF-8 becomes U+FFFD.
 pub(crate) fn push_lossy(bytes: &[u8], out: &mut String) {
+    if let Ok(text) = str::from_utf8(bytes) {
+        return out.push_str(text);
+    }
     for chunk in bytes.utf8_chunks() {
         out.push_str(chunk.valid());
         if !chunk.invalid().is_empty() {
@@ -94,9 +98,18 @@ fn first_escape(raw: &[u8]) -> Option<usize> {
     memchr::memchr_iter(b'%', raw).find(|at| escaped(&raw[at + 1..]).is_some())
 }
 
+/// Decodes `raw`, whose first escape is at `first`.
 fn decode_from(raw: &[u8], first: usize, out: &mut Vec<u8>) {
-    out.extend_from_slice(&raw[..first]);
-    out.extend(Decoded(&raw[first..]));
+    let start = out.len();
+    // Decoding never makes longer: room for all of it spares a check per byte.
+    out.resize(start + raw.len(), 0);
+    out[start..start + first].copy_from_slice(&raw[..first]);
+    let mut written = first;
+    for (byte, slot) in Decoded(&raw[first..]).zip(&mut out[start + first..]) {
+        *slot = byte;
+        written += 1;
+    }
+    out.truncate(start + written);
 }
 
 /// The byte whose two hexadecimal digits `after` starts with.
@@ -105,13 +118,20 @@ fn escaped(after: &[u8]) -> Option<u8> {
     Some(hex(*high)? << 4 | hex(*low)?)
 }
 
+/// The value of a hexadecimal digit.
 pub(crate) fn hex(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    }
+    const NONE: u8 = 0xFF;
+    const VALUES: [u8; 256] = {
+        let mut values = [NONE; 256];
+        let mut n = 0_u8;
+        while n < 16 {
+            values[b"0123456789abcdef"[n as usize] as usize] = n;
+            values[b"0123456789ABCDEF"[n as usize] as usize] = n;
+            n += 1;
+        }
+        values
+    };
+    Some(VALUES[usize::from(digit)]).filter(|value| *value != NONE)
 }
 
 #[cfg(test)]

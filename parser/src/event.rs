@@ -13,7 +13,7 @@ use fanal_model::{
 
 use crate::decode::decode;
 use crate::line::{Kind, Line, signed, whole};
-use crate::name::{Name, Pairs};
+use crate::name::{Name, Pair, Pairs};
 
 /// `extra` holds at most this many parameters; the rest is in the raw line only.
 /// A line of nothing but `&a&a` would else take fifty times its size in memory.
@@ -52,7 +52,7 @@ impl<'a> Line<'a> {
             return extra;
         }
         let mut met = 0_u64;
-        for (name, value) in Pairs::of_line(self.bytes) {
+        for Pair { name, value, .. } in Pairs::of_line(self.bytes) {
             let taken = match Name::of(name) {
                 None => false,
                 Some(known) if value.is_empty() || known.is_of_the_request() => true,

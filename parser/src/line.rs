@@ -1,7 +1,7 @@
 //! One tracking line, split and judged.
 //!
 //! [`parse`] finds every parameter in one walk and decides whether the line can
-//! be accepted; it keeps slices, decodes nothing and allocates nothing.
+//! be accepted; it keeps positions, decodes nothing and allocates nothing.
 //! [`Line::event`] decodes what the kind of event holds.
 //!
 //! Rules that the protocol leaves open:
@@ -17,7 +17,7 @@ use fanal_model::RejectReason;
 
 use crate::Limits;
 use crate::decode::{Decoded, decode, is_longer_than_a_visitor};
-use crate::name::{Name, Pairs};
+use crate::name::{Name, Pair, Pairs};
 
 /// An accepted tracking line. Borrows the bytes that it was read from.
 #[derive(Debug, Clone)]
@@ -28,8 +28,8 @@ pub struct Line<'a> {
     pub(crate) seen: u64,
     /// Something stands in the line that no name holds: an unknown or repeated parameter.
     pub(crate) has_strangers: bool,
-    /// Each value as it stands in the line; empty when the line has none.
-    values: [&'a [u8]; Name::COUNT],
+    /// Start and end of each value in `bytes`; both 0 when the line has none.
+    spans: [(u32, u32); Name::COUNT],
 }
 
 /// The kind of event, without its values.
@@ -74,13 +74,17 @@ impl<'a> Identity<'a> {
 
 /// Reads one line of any length. A line that was accepted once is accepted here
 /// whatever the limits are today.
+#[inline]
 pub fn parse(line: &[u8]) -> Result<Line<'_>, RejectReason> {
     let bytes = line.strip_suffix(b"\r").unwrap_or(line);
+    if u32::try_from(bytes.len()).is_err() {
+        return Err(RejectReason::LineTooLong);
+    }
     if memchr::memchr(0, bytes).is_some() {
         return Err(RejectReason::Binary);
     }
     let mut line =
-        Line { bytes, kind: Kind::Other, seen: 0, has_strangers: false, values: [&[]; Name::COUNT] };
+        Line { bytes, kind: Kind::Other, seen: 0, has_strangers: false, spans: [(0, 0); Name::COUNT] };
     line.split();
     line.judge()?;
     Ok(line)
@@ -133,18 +137,19 @@ impl<'a> Line<'a> {
 
     /// The value of `name` as it stands in the line; never empty.
     pub(crate) fn raw(&self, name: Name) -> Option<&'a [u8]> {
-        Some(self.values[name as usize]).filter(|value| !value.is_empty())
+        let (start, end) = self.spans[name as usize];
+        if end == 0 { None } else { Some(&self.bytes[start as usize..end as usize]) }
     }
 
     fn split(&mut self) {
-        for (name, value) in Pairs::of_line(self.bytes) {
+        for Pair { name, value, start } in Pairs::of_line(self.bytes) {
             match Name::of(name) {
                 None => self.has_strangers = true,
                 Some(name) if value.is_empty() || name.is_of_the_request() => {}
                 Some(name) if self.seen & name.bit() != 0 => self.has_strangers = true,
                 Some(name) => {
                     self.seen |= name.bit();
-                    self.values[name as usize] = value;
+                    self.spans[name as usize] = (position(start), position(start + value.len()));
                 }
             }
         }
@@ -243,4 +248,9 @@ fn digits(bytes: Decoded<'_>) -> Option<u64> {
         value = Some(value.unwrap_or(0_u64).checked_mul(10)?.checked_add(u64::from(digit))?);
     }
     value
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "parse refuses lines whose length is no u32")]
+fn position(at: usize) -> u32 {
+    at as u32
 }

@@ -3,46 +3,59 @@
 /// Walks the `name=value` pairs of a line. Empty pairs are skipped; a pair
 /// without `=` has an empty value; `userAgent` runs to the end of the line.
 pub(crate) struct Pairs<'a> {
-    rest: &'a [u8],
+    line: &'a [u8],
+    at: usize,
     agent_ends_the_line: bool,
+}
+
+/// One pair, and where its value starts.
+pub(crate) struct Pair<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) value: &'a [u8],
+    pub(crate) start: usize,
 }
 
 impl<'a> Pairs<'a> {
     pub(crate) fn of_line(line: &'a [u8]) -> Self {
-        Self { rest: line, agent_ends_the_line: true }
+        Self { line, at: 0, agent_ends_the_line: true }
     }
 
     /// A query may name its site behind the user agent, which is encoded there.
     pub(crate) fn of_query(query: &'a [u8]) -> Self {
-        Self { rest: query, agent_ends_the_line: false }
+        Self { line: query, at: 0, agent_ends_the_line: false }
     }
 }
 
 impl<'a> Iterator for Pairs<'a> {
-    type Item = (&'a [u8], &'a [u8]);
+    type Item = Pair<'a>;
 
-    fn next(&mut self) -> Option<Self::Item> {
-        while !self.rest.is_empty() {
-            let line = self.rest;
-            let Some(at) = memchr::memchr2(b'&', b'=', line) else {
-                self.rest = &[];
-                return Some((line, &[]));
+    #[inline]
+    fn next(&mut self) -> Option<Pair<'a>> {
+        while self.at < self.line.len() {
+            let from = self.at;
+            let rest = &self.line[from..];
+            // Names are short: looking at their bytes costs less than a search.
+            let Some(length) = rest.iter().position(|b| matches!(b, b'&' | b'=')) else {
+                self.at = self.line.len();
+                return Some(Pair { name: rest, value: &[], start: self.at });
             };
-            if line[at] == b'&' {
-                self.rest = &line[at + 1..];
-                if at > 0 {
-                    return Some((&line[..at], &[]));
+            let name = &rest[..length];
+            let start = from + length + 1;
+            if rest[length] == b'&' {
+                self.at = start;
+                if length > 0 {
+                    return Some(Pair { name, value: &[], start });
                 }
                 continue;
             }
-            let (name, after) = (&line[..at], &line[at + 1..]);
+            let after = &rest[length + 1..];
             if self.agent_ends_the_line && name == USER_AGENT {
-                self.rest = &[];
-                return Some((name, after));
+                self.at = self.line.len();
+                return Some(Pair { name, value: after, start });
             }
             let end = memchr::memchr(b'&', after).unwrap_or(after.len());
-            self.rest = after.get(end + 1..).unwrap_or_default();
-            return Some((name, &after[..end]));
+            self.at = start + end + 1;
+            return Some(Pair { name, value: &after[..end], start });
         }
         None
     }

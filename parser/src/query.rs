@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::decode::decode;
-use crate::name::{Name, Pairs};
+use crate::name::{Name, Pair, Pairs};
 
 /// What the query says about the whole request. An empty value is none; of a
 /// repeated name the first counts.
@@ -22,7 +22,7 @@ pub struct Query<'a> {
 #[must_use]
 pub fn parse_query(query: &[u8]) -> Query<'_> {
     let mut read = Query::default();
-    for (name, value) in Pairs::of_query(query).filter(|(_, value)| !value.is_empty()) {
+    for Pair { name, value, .. } in Pairs::of_query(query).filter(|pair| !pair.value.is_empty()) {
         let field = match Name::of(name) {
             Some(Name::SiteCode) => &mut read.site_code,
             Some(Name::SdkName) => &mut read.sdk_name,
