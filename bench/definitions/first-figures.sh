@@ -127,10 +127,12 @@ memory() {
 # micro: programs that live in the crates they measure; each prints one JSON object with its rate.
 micro() {
     local out
+    cargo build --release -q -p fanal-parser --example bench_lines
+    cargo build --release -q -p fanal-etl --example bench_visits
     for _ in $(seq "$BENCH_RUNS"); do
-        out="$(taskset -c "$SERVER_CORE" cargo run --release -q -p fanal-parser --example bench_lines | tail -1)"
+        out="$(taskset -c "$SERVER_CORE" "$TARGET/examples/bench_lines" | tail -1)"
         emit "line parser" fanal MB/s "$(jq -e .mb_per_s <<<"$out")" "$out"
-        out="$(taskset -c "$SERVER_CORE" cargo run --release -q -p fanal-etl --example bench_visits | tail -1)"
+        out="$(taskset -c "$SERVER_CORE" "$TARGET/examples/bench_visits" | tail -1)"
         emit "visit builder" fanal events/s "$(jq -e .events_per_s <<<"$out")" "$out"
     done
 }
