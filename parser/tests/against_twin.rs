@@ -4,8 +4,8 @@
 mod generate;
 mod twin;
 
-use fanal_model::Source;
-use fanal_parser::{Limits, Receiver, Request, body, line};
+use fanal_model::{Beacon, DeadLetter, RejectReason, Source};
+use fanal_parser::{Limits, Receiver, Request, Sink, body, line};
 use proptest::prelude::*;
 use twin::request::{Kept, Record};
 
@@ -70,12 +70,29 @@ proptest! {
     }
 
     #[test]
-    fn what_the_door_accepts_reads_again_behind_it(body in generate::body()) {
-        for line in body::lines(&body) {
-            if let Ok(read) = line::parse(line) {
-                let again = line::parse(line).unwrap();
-                prop_assert_eq!(again.event(), read.event());
+    fn what_the_door_accepts_reads_again_behind_it(body in generate::body(), query in generate::query()) {
+        /// Reads every record as a later stage does: from its encoding, without limits.
+        struct Later;
+        impl Sink for Later {
+            fn accepted(&mut self, beacon: &Beacon<'_>) {
+                let mut encoded = Vec::new();
+                beacon.encode(&mut encoded);
+                let read = Beacon::decode(&encoded).unwrap();
+                assert_eq!(read, *beacon);
+                assert_eq!(line::parse(read.line).unwrap().event(), twin::parse(beacon.line).unwrap().event);
+                assert!(!read.visitor().is_empty() && read.visitor().chars().count() <= 255);
             }
+            fn rejected(&mut self, letter: &DeadLetter<'_>) {
+                assert!(RejectReason::from_name(letter.reason).is_some());
+            }
+        }
+        let get = [query.clone(), body.iter().copied().filter(|b| *b != b'\n').collect()].join(&b'&');
+        for (query, body) in [(&query, Some(&*body)), (&get, None)] {
+            let request = Request {
+                site_code: "abc", received_at_ms: 1, query, body, cookie_visitor: None, header_user_agent: b"",
+                referer: b"", client_address: "", source: Source::Http, node: "n1",
+            };
+            prop_assert!(Receiver::new(Limits::default()).receive(&request, &mut Later).unwrap().is_balanced());
         }
         prop_assert_eq!(body::count(&body), body::lines(&body).count() as u64);
     }

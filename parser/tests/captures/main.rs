@@ -13,6 +13,7 @@ mod record;
 use std::path::{Path, PathBuf};
 
 use fanal_model::Source;
+use fanal_parser::access_log::{LogOutcome, Scratch, parse_fanal};
 use fanal_parser::{Limits, Receiver, Request, body, parse_query};
 use record::{Records, Value};
 
@@ -113,6 +114,54 @@ fn every_recorded_body_means_what_its_golden_file_says() {
         assert_eq!(read, expected, "{name} reads differently from its golden file");
     }
     assert_eq!((bodies, lines), (BODIES, LINES), "captures were added or lost");
+}
+
+/// What nginx writes for a value under `escape=default`.
+fn escaped(value: &str) -> String {
+    let plain = |b: u8| (32..=126).contains(&b) && b != b'"' && b != b'\\';
+    let text =
+        value.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("\\x{b:02X}") });
+    if value.is_empty() { "-".to_owned() } else { text.collect() }
+}
+
+#[test]
+fn a_recorded_request_means_the_same_out_of_an_access_log() {
+    let mut scratch = Scratch::default();
+    for (name, capture) in captures() {
+        for post in posts(&capture) {
+            let columns = [
+                "1700000000.000",
+                "192.0.2.0",
+                "POST",
+                &format!("/visit/events?{}", post.query),
+                "204",
+                &escaped(&post.user_agent),
+                &escaped(&post.referer),
+                "-",
+                &escaped(&post.body),
+            ];
+            let line = columns.join("\t");
+            let outcome = parse_fanal(line.as_bytes()).unwrap().outcome(&mut scratch).unwrap();
+            let LogOutcome::Request(read) = outcome else { unreachable!("{name}: {outcome:?}") };
+            assert_eq!(read.body, Some(post.body.as_bytes()), "{name}");
+            let address = read.client_address.unwrap().to_string();
+            let request = Request {
+                site_code: &read.site_code,
+                received_at_ms: read.received_at_ms,
+                query: read.query,
+                body: read.body,
+                cookie_visitor: read.cookie_visitor.as_deref(),
+                header_user_agent: read.user_agent,
+                referer: read.referer,
+                client_address: &address,
+                source: Source::Http,
+                node: "node-1",
+            };
+            let mut records = Records::default();
+            assert!(Receiver::new(Limits::default()).receive(&request, &mut records).unwrap().is_balanced());
+            assert_eq!(records.0, receive(&post).0, "{name}");
+        }
+    }
 }
 
 /// Tracking requests and their lines in `tests/captures`, counted by hand:
