@@ -1,0 +1,13 @@
+//! The embedded ClickHouse as its clients see it: `curl`, the Rust `clickhouse`
+//! crate, PyPI `clickhouse-connect`; then what happens when things break.
+//!
+//! Each server is a process of its own (this test program, started again),
+//! because the engine lives once per process and some tests kill it.
+
+mod curl;
+mod faults;
+mod insert;
+mod python;
+mod rust_client;
+mod select;
+mod served;
