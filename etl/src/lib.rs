@@ -5,6 +5,18 @@
 //! that nothing was lost on the way. [`visit`] and [`stream`] are pure.
 
 pub mod acquisition;
+mod archive;
+pub mod config;
+mod counts;
+pub mod day;
+mod metrics;
+pub mod rebuild;
+pub mod reconcile;
+pub mod role;
 pub mod rows;
 pub mod stream;
 pub mod visit;
+mod visits;
+
+pub use config::EtlConfig;
+pub use role::{Etl, Progress, run};

@@ -1,0 +1,112 @@
+//! Counts in the footers of archive files → the ledger in ClickHouse.
+//!
+//! Apart from the archive itself: while ClickHouse is down the archive goes on.
+//! A dropped database gets all counts again.
+
+use std::time::Duration;
+
+use fanal_service::stop::Stop;
+use fanal_storage::archive::{ArchiveError, FileInfo, Ledger};
+use fanal_storage::clickhouse::{ArchiveCountRow, ClickHouse, ClickHouseError};
+use thiserror::Error;
+
+use crate::role::{Backoff, Etl};
+
+const PART: &str = "ledger";
+/// Files whose counts go into one insert.
+const FILES_PER_INSERT: usize = 64;
+/// Looks for new files at least this often.
+const IDLE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Error)]
+enum Failure {
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    ClickHouse(#[from] ClickHouseError),
+}
+
+pub(crate) async fn run(etl: Etl, stop: Stop) {
+    let clickhouse = etl.clickhouse();
+    let mut backoff = Backoff::new();
+    let mut counted = None;
+    let mut archived = etl.progress.archived.subscribe();
+    while !stop.is_stopped() {
+        archived.borrow_and_update();
+        match copy(&etl, &clickhouse, &mut counted).await {
+            Ok(()) => {
+                etl.health.ok(PART);
+                backoff = Backoff::new();
+                tokio::select! {
+                    _ = archived.changed() => {}
+                    () = tokio::time::sleep(IDLE) => {}
+                    () = stop.stopped() => {}
+                }
+            }
+            Err(failure) => {
+                etl.health.not_ready(PART, failure.to_string());
+                backoff.wait(&stop).await;
+            }
+        }
+    }
+}
+
+/// Copies what is missing; `counted` is the offset after the last copied file.
+async fn copy(etl: &Etl, clickhouse: &ClickHouse, counted: &mut Option<u64>) -> Result<(), Failure> {
+    let mut from = match counted {
+        Some(offset) => *offset,
+        None => last_counted(etl, clickhouse).await?,
+    };
+    let files = etl.archive.list(etl.config.partition).await?;
+    let missing: Vec<FileInfo> = files.into_iter().filter(|file| file.first_offset >= from).collect();
+    for some in missing.chunks(FILES_PER_INSERT) {
+        let mut rows = Vec::new();
+        for file in some {
+            let ledger = etl.archive.open(file).await?.ledger()?;
+            if ledger.lost_records > 0 {
+                tracing::error!(file = file.path(), records = ledger.lost_records, "the log lost records");
+            }
+            rows.extend(count_rows(file, &ledger));
+            from = file.last_offset + 1;
+        }
+        clickhouse.write_archive_counts(&rows).await?;
+    }
+    *counted = Some(from);
+    etl.progress.counted.send_replace(from);
+    Ok(())
+}
+
+async fn last_counted(etl: &Etl, clickhouse: &ClickHouse) -> Result<u64, ClickHouseError> {
+    let sql = format!(
+        "SELECT if(count() = 0, 0, max(last_offset) + 1) FROM archive_file_counts WHERE log_partition = {}",
+        etl.config.partition
+    );
+    clickhouse.fetch_one("read the ledger", &sql).await
+}
+
+fn count_rows(file: &FileInfo, ledger: &Ledger) -> Vec<ArchiveCountRow> {
+    let mut rows = Vec::new();
+    for (key, counts) in &ledger.counts {
+        let mut add = |stage: &str, outcome: &str, count: u64| {
+            if count > 0 {
+                rows.push(ArchiveCountRow {
+                    log_partition: file.partition,
+                    first_offset: file.first_offset,
+                    last_offset: file.last_offset,
+                    site_code: key.site.clone(),
+                    minute: u32::try_from(key.minute_ms / 1000).unwrap_or(u32::MAX),
+                    stage: stage.to_owned(),
+                    outcome: outcome.to_owned(),
+                    count,
+                });
+            }
+        };
+        add("receive", "received", counts.received);
+        add("accept", "accepted", counts.accepted);
+        for (reason, count) in &counts.rejected {
+            add("accept", reason, *count);
+        }
+        add("archive", "archived", counts.archived);
+    }
+    rows
+}

@@ -1,0 +1,181 @@
+//! Days that late records marked are rebuilt by themselves.
+//!
+//! A mark is a `late` or `stale` row of `outcome_rows`; it goes when a rebuild
+//! has loaded what it counts. So a crash at any moment leaves the mark, and the
+//! work is done again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use clickhouse::Row;
+use fanal_service::stop::Stop;
+use fanal_storage::clickhouse::{ClickHouse, ClickHouseError};
+use serde::Deserialize;
+use thiserror::Error;
+use tokio::time::Instant;
+
+use super::{RebuildError, Request, rebuild};
+use crate::day::Day;
+use crate::role::{Backoff, Etl, sleep_or_stop};
+use crate::rows::{rebuilt_version, streamed_version};
+
+const PART: &str = "rebuild";
+/// Looks for marks at least this often.
+const IDLE: Duration = Duration::from_secs(30);
+/// How often the quiet is looked for.
+const TICK: Duration = Duration::from_millis(250);
+
+#[derive(Debug, Error)]
+enum Failure {
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
+    #[error(transparent)]
+    ClickHouse(#[from] ClickHouseError),
+}
+
+#[derive(Row, Deserialize)]
+struct Mark {
+    site_code: String,
+    /// Days since the epoch.
+    day: u16,
+}
+
+pub(crate) async fn run(etl: Etl, stop: Stop) {
+    let clickhouse = etl.clickhouse();
+    let mut backoff = Backoff::new();
+    while !stop.is_stopped() {
+        match rebuild_marked(&etl, &clickhouse, &stop).await {
+            Ok(()) => {
+                etl.health.ok(PART);
+                backoff = Backoff::new();
+                tokio::select! {
+                    () = etl.progress.marked.notified() => {}
+                    () = tokio::time::sleep(IDLE) => {}
+                    () = stop.stopped() => {}
+                }
+            }
+            Err(failure) => {
+                etl.health.not_ready(PART, failure.to_string());
+                backoff.wait(&stop).await;
+            }
+        }
+    }
+}
+
+async fn rebuild_marked(etl: &Etl, clickhouse: &ClickHouse, stop: &Stop) -> Result<(), Failure> {
+    if marks(clickhouse, u64::MAX).await?.is_empty() || quiet(etl, stop).await {
+        return Ok(());
+    }
+    // Marks up to here are whole, and the archive will hold what they count.
+    let visited = *etl.progress.visited.borrow();
+    etl.progress.seal_wanted.send_replace(visited);
+    tokio::select! {
+        _ = wait_for_archive(etl, visited) => {}
+        () = stop.stopped() => return Ok(()),
+    }
+    let marks = marks(clickhouse, streamed_version(visited)).await?;
+    let mut sites_by_day: BTreeMap<Day, BTreeSet<String>> = BTreeMap::new();
+    for mark in &marks {
+        sites_by_day.entry(Day::from_number(u32::from(mark.day))).or_default().insert(mark.site_code.clone());
+    }
+    for request in requests(sites_by_day) {
+        let report = rebuild(etl, &request, &mut |_| {}).await?;
+        tracing::info!(
+            from = %request.from, to = %request.to,
+            events_added = report.events.added, visits_added = report.visits.added,
+            visits_changed = report.visits.changed, visits_gone = report.visits.gone,
+            "marked days rebuilt"
+        );
+        if stop.is_stopped() {
+            return Ok(());
+        }
+    }
+    clear(clickhouse, &marks, visited).await?;
+    Ok(())
+}
+
+async fn wait_for_archive(etl: &Etl, offset: u64) {
+    // The sender lives in `etl`, so that waiting cannot fail.
+    let _ = etl.progress.archived.subscribe().wait_for(|archived| *archived >= offset).await;
+}
+
+/// Waits until no late record came for a while; true if the stop came first.
+async fn quiet(etl: &Etl, stop: &Stop) -> bool {
+    let began = Instant::now();
+    let mut last = Instant::now();
+    while last.elapsed() < etl.config.rebuild_quiet && began.elapsed() < etl.config.rebuild_wait_max {
+        tokio::select! {
+            () = etl.progress.marked.notified() => last = Instant::now(),
+            is_stopped = sleep_or_stop(TICK, stop) => if is_stopped { return true },
+        }
+    }
+    false
+}
+
+async fn marks(clickhouse: &ClickHouse, version_max: u64) -> Result<Vec<Mark>, ClickHouseError> {
+    let sql = format!(
+        "SELECT site_code, toUInt16(toDate(minute)) AS day FROM outcome_rows FINAL \
+         WHERE outcome IN ('late', 'stale') AND version <= {version_max} GROUP BY site_code, day ORDER BY day"
+    );
+    clickhouse.fetch_all("list marked days", &sql).await
+}
+
+/// One request for each run of days; neighbours are included, since a late event
+/// near midnight moves the border of a visit of the day beside.
+fn requests(sites_by_day: BTreeMap<Day, BTreeSet<String>>) -> Vec<Request> {
+    let mut requests: Vec<Request> = Vec::new();
+    for (day, sites) in sites_by_day {
+        match requests.last_mut() {
+            Some(last) if day.previous() <= last.to => {
+                last.to = day.following();
+                if let Some(known) = &mut last.sites {
+                    known.extend(sites);
+                }
+            }
+            _ => requests.push(Request {
+                sites: Some(sites),
+                from: day.previous(),
+                to: day.following(),
+                is_dry_run: false,
+            }),
+        }
+    }
+    requests
+}
+
+async fn clear(clickhouse: &ClickHouse, marks: &[Mark], visited: u64) -> Result<(), ClickHouseError> {
+    if marks.is_empty() {
+        return Ok(());
+    }
+    let pairs: Vec<String> =
+        marks.iter().map(|mark| format!("('{}', {})", mark.site_code, mark.day)).collect();
+    let sql = format!(
+        "INSERT INTO outcome_rows SELECT * REPLACE (toUInt64({}) AS version, toUInt8(1) AS is_deleted) \
+         FROM outcome_rows FINAL WHERE outcome IN ('late', 'stale') AND version <= {} \
+         AND (site_code, toUInt16(toDate(minute))) IN ({})",
+        rebuilt_version(visited),
+        streamed_version(visited),
+        pairs.join(",")
+    );
+    clickhouse.execute("clear marks", &sql).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbouring_marks_become_one_request() {
+        let day = |text| Day::parse(text).unwrap();
+        let sites = |site: &str| BTreeSet::from([site.to_owned()]);
+        let marks = BTreeMap::from([
+            (day("2026-10-01"), sites("a")),
+            (day("2026-10-02"), sites("b")),
+            (day("2026-10-09"), sites("a")),
+        ]);
+        let requests = requests(marks);
+        let ranges: Vec<_> = requests.iter().map(|r| format!("{}..{}", r.from, r.to)).collect();
+        assert_eq!(ranges, ["2026-09-30..2026-10-03", "2026-10-08..2026-10-10"]);
+        assert_eq!(requests[0].sites, Some(BTreeSet::from(["a".to_owned(), "b".to_owned()])));
+    }
+}

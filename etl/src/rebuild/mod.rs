@@ -1,0 +1,189 @@
+//! Raw archive → `events` and `visits` of a range of days, made anew.
+//!
+//! Compares what the archive says with what the tables hold and writes only the
+//! differences, each with the archive's end offset as its version: rows that
+//! streaming wrote from later records win, so a rebuild may run beside it. What
+//! must stay true: the result is a function of the archive alone; a rebuild that
+//! was interrupted or is repeated ends in the same tables.
+
+mod build;
+mod compare;
+mod load;
+pub(crate) mod marked;
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use fanal_storage::archive::{ArchiveError, FileInfo};
+use fanal_storage::clickhouse::ClickHouseError;
+use thiserror::Error;
+
+use crate::config::millis;
+use crate::day::Day;
+use crate::metrics;
+use crate::role::Etl;
+use crate::rows::rebuilt_version;
+use crate::visit::VisitPolicy;
+use build::Window;
+
+const DAY_MS: u64 = 86_400_000;
+
+/// How many days before the range are read at the most to find where visits and
+/// repeated nonces begin.
+const LOOK_BACK_DAYS_MAX: u64 = 31;
+
+/// What to rebuild.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// `None`: all sites.
+    pub sites: Option<BTreeSet<String>>,
+    pub from: Day,
+    /// The last day, included.
+    pub to: Day,
+    /// Count the differences and write nothing.
+    pub is_dry_run: bool,
+}
+
+/// Rows of one table that a rebuild found different.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// In the archive and not in the table.
+    pub added: u64,
+    /// In both, with other values.
+    pub changed: u64,
+    /// In the table and not in the archive.
+    pub gone: u64,
+    /// In both, equal.
+    pub same: u64,
+}
+
+impl Difference {
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        (self.added, self.changed, self.gone) == (0, 0, 0)
+    }
+}
+
+/// What a rebuild did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    pub events: Difference,
+    pub visits: Difference,
+    pub duplicates: Difference,
+    /// Beacons read from the archive, those around the range included.
+    pub beacons_read: u64,
+    /// Lines that today's rules cannot read; they stay in the archive.
+    pub unreadable: u64,
+    /// The archive held everything before this offset.
+    pub end_offset: u64,
+    /// Visitors whose activity has no beginning within the days that may be read:
+    /// their first visit in the range may begin too early.
+    pub unsure_visitors: u64,
+}
+
+/// How far a rebuild has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Step {
+    pub files_done: usize,
+    pub files: usize,
+    pub shard: u64,
+    pub shards: u64,
+}
+
+/// Why a rebuild ended early. What it wrote stays; run it again.
+#[derive(Debug, Error)]
+pub enum RebuildError {
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error(transparent)]
+    ClickHouse(#[from] ClickHouseError),
+    #[error("the range ends ({to}) before it begins ({from}); swap --from and --to")]
+    EmptyRange { from: Day, to: Day },
+}
+
+/// Rebuilds what `request` names. One runs at a time.
+pub async fn rebuild(
+    etl: &Etl,
+    request: &Request,
+    progress: &mut (dyn FnMut(Step) + Send),
+) -> Result<Report, RebuildError> {
+    if request.to < request.from {
+        return Err(RebuildError::EmptyRange { from: request.from, to: request.to });
+    }
+    let _alone = etl.progress.rebuilding.lock().await;
+    let began = Instant::now();
+    let files = etl.archive.list(etl.config.partition).await?;
+    let end_offset = files.last().map_or(0, |file| file.last_offset + 1);
+    let mut look_back_days = 1;
+    loop {
+        let window = window(etl, request, look_back_days, &files);
+        let job = Job { etl, request, files: &files, end_offset, window };
+        let report = job.run(progress).await?;
+        if report.unsure_visitors == 0 || look_back_days >= LOOK_BACK_DAYS_MAX {
+            metrics::rebuilt(report.beacons_read, began.elapsed());
+            return Ok(report);
+        }
+        look_back_days = (look_back_days * 4).min(LOOK_BACK_DAYS_MAX);
+    }
+}
+
+fn window(etl: &Etl, request: &Request, look_back_days: u64, files: &[FileInfo]) -> Window {
+    let rules = VisitPolicy::default();
+    let margin_ms = millis(etl.config.dedupe_horizon).max(rules.session_timeout_ms);
+    let read_from_ms = request.from.start_ms().saturating_sub(look_back_days * DAY_MS + margin_ms);
+    Window {
+        from_ms: request.from.start_ms(),
+        to_ms: request.to.end_ms(),
+        read_from_ms,
+        // A visit that begins on the last day ends at the latest a day later.
+        read_to_ms: request.to.end_ms() + rules.visit_ms_max,
+        is_all_history: files.iter().all(|file| file.min_received_ms >= read_from_ms),
+        now_ms: (etl.clock)().saturating_sub(millis(etl.config.allowed_lateness)),
+    }
+}
+
+/// One pass over the archive.
+struct Job<'j> {
+    etl: &'j Etl,
+    request: &'j Request,
+    files: &'j [FileInfo],
+    end_offset: u64,
+    window: Window,
+}
+
+impl Job<'_> {
+    async fn run(&self, progress: &mut (dyn FnMut(Step) + Send)) -> Result<Report, RebuildError> {
+        let wanted: Vec<&FileInfo> = self
+            .files
+            .iter()
+            .filter(|file| file.overlaps(self.window.read_from_ms, self.window.read_to_ms))
+            .collect();
+        let records: u64 = wanted.iter().map(|file| file.last_offset - file.first_offset + 1).sum();
+        let shards = records.div_ceil(self.etl.config.rebuild_events_max.max(1)).max(1);
+        let clickhouse = self.etl.clickhouse();
+        let mut report = Report { end_offset: self.end_offset, ..Report::default() };
+        for shard in 0..shards {
+            let part = load::Part { shard, shards, sites: self.request.sites.as_ref() };
+            let loaded = load::load(&self.etl.archive, &wanted, &part, &self.window, |files_done| {
+                progress(Step { files_done, files: wanted.len(), shard, shards });
+            })
+            .await?;
+            report.beacons_read += loaded.len() as u64;
+            let version = rebuilt_version(self.end_offset);
+            let mut compared = compare::Compared::fetch(&clickhouse, &part, self.request, version).await?;
+            let unsure = build::build(&loaded, &self.window, |site| self.etl.policy(site), &mut compared);
+            report.unsure_visitors += unsure.visitors;
+            report.unreadable += unsure.unreadable;
+            if report.unsure_visitors > 0 && !self.may_stay_unsure() {
+                return Ok(report);
+            }
+            compared.finish(&clickhouse, self.request, &mut report).await?;
+        }
+        Ok(report)
+    }
+
+    /// Whether reading further back is no more allowed.
+    fn may_stay_unsure(&self) -> bool {
+        self.window.from_ms - self.window.read_from_ms >= LOOK_BACK_DAYS_MAX * DAY_MS
+    }
+}

@@ -1,0 +1,173 @@
+//! The role: which parts run, what they share, how they stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanal_service::health::Health;
+use fanal_service::stop::Stop;
+use fanal_storage::archive::Archive;
+use fanal_storage::catalogue::SiteDirectory;
+use fanal_storage::clickhouse::{ClickHouse, ClickHouseConfig};
+use fanal_storage::log::{Clock, Log};
+use object_store::ObjectStore;
+use tokio::sync::{Notify, watch};
+
+use crate::config::{EtlConfig, millis};
+use crate::visit::VisitPolicy;
+use crate::{archive, counts, rebuild, visits};
+
+/// How often the log may delete what nobody needs any more.
+const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What the parts of the role share. Clones share it.
+#[derive(Clone)]
+pub struct Etl {
+    pub config: Arc<EtlConfig>,
+    pub log: Log,
+    pub archive: Archive,
+    /// Where the state of open visits is stored.
+    pub checkpoints: Arc<dyn ObjectStore>,
+    pub clickhouse: ClickHouseConfig,
+    pub sites: SiteDirectory,
+    pub health: Health,
+    pub clock: Clock,
+    pub progress: Progress,
+}
+
+/// How far each part has come. Clones share it.
+#[derive(Clone)]
+pub struct Progress {
+    /// Every record before this offset is in an archive file.
+    pub archived: Arc<watch::Sender<u64>>,
+    /// The counts of every file before this offset are in the ledger.
+    pub counted: Arc<watch::Sender<u64>>,
+    /// Every record before this offset is in the tables.
+    pub visited: Arc<watch::Sender<u64>>,
+    /// A record before this offset waits to be archived: end the file now.
+    pub seal_wanted: Arc<watch::Sender<u64>>,
+    /// Late records were counted: a rebuild is due.
+    pub marked: Arc<Notify>,
+    /// One rebuild at a time.
+    pub(crate) rebuilding: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Default for Progress {
+    fn default() -> Self {
+        let offset = || Arc::new(watch::Sender::new(0));
+        Self {
+            archived: offset(),
+            counted: offset(),
+            visited: offset(),
+            seal_wanted: offset(),
+            marked: Arc::new(Notify::new()),
+            rebuilding: Arc::default(),
+        }
+    }
+}
+
+impl Etl {
+    /// The rules of a site; an unknown one has the defaults.
+    #[must_use]
+    pub fn policy(&self, site_code: &str) -> VisitPolicy {
+        let mut policy =
+            VisitPolicy { dedupe_horizon_ms: millis(self.config.dedupe_horizon), ..VisitPolicy::default() };
+        if let Some(site) = self.sites.get(site_code) {
+            policy.session_timeout_ms = site.session_timeout_ms;
+            policy.heartbeat_extends = site.heartbeat_extends;
+        }
+        policy
+    }
+
+    /// A connection of its own: connections belong to the runtime that made them.
+    #[must_use]
+    pub fn clickhouse(&self) -> ClickHouse {
+        ClickHouse::new(self.clickhouse.clone())
+    }
+
+    /// Waits until every record that the log has now is archived, counted and in
+    /// the tables. Returns the offset after the last of them.
+    pub async fn catch_up(&self) -> u64 {
+        let end = self.log.end_offset();
+        self.progress.seal_wanted.send_replace(end);
+        for part in [&self.progress.archived, &self.progress.counted, &self.progress.visited] {
+            // The senders live in `self`, so that waiting cannot fail.
+            let _ = part.subscribe().wait_for(|offset| *offset >= end).await;
+        }
+        end
+    }
+}
+
+/// Runs all parts until `stop`; each finishes what it holds.
+///
+/// Streaming and rebuild compute for long stretches, so each has a thread of its
+/// own: a request that waits for the collector must not wait for them.
+pub async fn run(etl: Etl, stop: Stop) {
+    let streaming = on_own_thread("visits", visits::run(etl.clone(), stop.clone()));
+    let rebuilding = on_own_thread("rebuild", rebuild::marked::run(etl.clone(), stop.clone()));
+    tokio::join!(
+        archive::run(etl.clone(), stop.clone()),
+        counts::run(etl.clone(), stop.clone()),
+        retain(etl, stop),
+        streaming,
+        rebuilding,
+    );
+}
+
+async fn on_own_thread(name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+    let (done, finished) = tokio::sync::oneshot::channel::<()>();
+    let thread = std::thread::Builder::new().name(format!("etl-{name}")).spawn(move || {
+        // Dropped at the end of the thread, also when it panics.
+        let _done = done;
+        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => runtime.block_on(work),
+            Err(error) => tracing::error!(part = name, %error, "cannot start a runtime"),
+        }
+    });
+    match thread {
+        Ok(_) => drop(finished.await),
+        Err(error) => tracing::error!(part = name, %error, "cannot start a thread"),
+    }
+}
+
+async fn retain(etl: Etl, stop: Stop) {
+    while !sleep_or_stop(RETENTION_INTERVAL, &stop).await {
+        match etl.log.retain((etl.clock)()) {
+            Ok(done) if done.deleted_segments > 0 => {
+                tracing::info!(
+                    segments = done.deleted_segments,
+                    start_offset = done.start_offset,
+                    "log trimmed"
+                );
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "cannot trim the log"),
+        }
+    }
+}
+
+/// Waits; true if the stop came first.
+pub(crate) async fn sleep_or_stop(time: Duration, stop: &Stop) -> bool {
+    tokio::select! {
+        () = tokio::time::sleep(time) => false,
+        () = stop.stopped() => true,
+    }
+}
+
+/// Growing pauses between tries of something that another process must heal.
+pub(crate) struct Backoff(Duration);
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(100);
+    const LAST: Duration = Duration::from_secs(5);
+
+    pub(crate) fn new() -> Self {
+        Self(Self::FIRST)
+    }
+
+    /// Waits longer each time, up to a bound; true if the stop came first.
+    pub(crate) async fn wait(&mut self, stop: &Stop) -> bool {
+        let pause = self.0;
+        self.0 = (pause * 2).min(Self::LAST);
+        sleep_or_stop(pause, stop).await
+    }
+}
