@@ -1,1 +1,22 @@
-//! fanal-ingest
+//! The collector: tracking requests over HTTP, and nginx access logs, into the
+//! event log.
+//!
+//! Never answers 2xx before the event log said that every line is durable, never
+//! drops a line without a dead letter and a count, never writes an address that
+//! the site's policy did not see. One bad line costs its neighbours nothing.
+
+pub mod config;
+pub mod import;
+
+mod address;
+mod answers;
+mod cookie;
+mod key;
+mod metrics;
+mod service;
+mod sink;
+
+pub use config::{ClientAddressHeader, ConfigProblem, IngestConfig, Settings};
+pub use key::{AddressKey, KeyError};
+pub use metrics::describe;
+pub use service::Ingest;

@@ -1,0 +1,219 @@
+//! The collector's section of the configuration, as typed and as used.
+
+use std::path::PathBuf;
+
+use fanal_model::{ByteSize, HumanDuration};
+use fanal_parser::Limits;
+use fanal_service::config::{ListenAddress, Networks, TlsSection, byte_size, human_duration};
+use fanal_service::http::BodyLimits;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The section `[ingest]`, as a person writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct IngestConfig {
+    /// Where cleartext HTTP/1.1 and HTTP/2 are answered.
+    pub listen: ListenAddress,
+    /// Where the same is answered over TLS; needs `tls`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listen_tls: Option<ListenAddress>,
+    /// The certificate of `listen_tls`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsSection>,
+    /// Name of this collector in every record; the host name by default.
+    #[serde(default)]
+    pub node: String,
+    /// File with the key for hashes of client addresses; made if it is not there.
+    /// All collectors of an installation must have the same.
+    pub address_key_file: PathBuf,
+    /// Networks of proxies whose word on the client's address is taken.
+    #[serde(default)]
+    pub trusted_proxies: Networks,
+    /// The header in which those proxies name the client: `x-forwarded-for` or `forwarded`.
+    #[serde(default)]
+    pub client_address_header: ClientAddressHeader,
+    /// The largest body, as sent and again once decoded.
+    #[serde(default = "defaults::body_bytes_max", with = "byte_size")]
+    pub body_bytes_max: ByteSize,
+    /// A body that takes longer to arrive is refused.
+    #[serde(default = "defaults::body_timeout", with = "human_duration")]
+    pub body_timeout: HumanDuration,
+    /// A longer line is rejected; its neighbours are kept.
+    #[serde(default = "defaults::line_bytes_max", with = "byte_size")]
+    pub line_bytes_max: ByteSize,
+    /// A request with more lines is refused.
+    #[serde(default = "defaults::lines_max")]
+    pub lines_max: u32,
+    /// The most that one request may take in the event log; at most the log's `commit_bytes_max`.
+    #[serde(default = "defaults::request_bytes_max", with = "byte_size")]
+    pub request_bytes_max: ByteSize,
+}
+
+mod defaults {
+    use std::time::Duration;
+
+    use super::{ByteSize, HumanDuration, Limits};
+
+    pub(super) fn body_bytes_max() -> ByteSize {
+        ByteSize(4 << 20)
+    }
+
+    pub(super) fn body_timeout() -> HumanDuration {
+        HumanDuration(Duration::from_secs(30))
+    }
+
+    pub(super) fn line_bytes_max() -> ByteSize {
+        ByteSize(Limits::LINE_BYTES_MAX as u64)
+    }
+
+    pub(super) fn lines_max() -> u32 {
+        u32::try_from(Limits::LINES_MAX).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn request_bytes_max() -> ByteSize {
+        ByteSize(8 << 20)
+    }
+}
+
+/// The header in which trusted proxies name the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientAddressHeader {
+    #[default]
+    XForwardedFor,
+    Forwarded,
+}
+
+/// What is wrong with a section that could be read.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum ConfigProblem {
+    #[error("ingest.{key} is 0; leave it out for the default")]
+    Zero { key: &'static str },
+    #[error("ingest.line_bytes_max is larger than ingest.body_bytes_max: no line of that length could arrive")]
+    LineAboveBody,
+    #[error("ingest.listen_tls needs [ingest.tls] with certificate and key, and [ingest.tls] needs listen_tls")]
+    TlsIncomplete,
+    #[error("ingest.{key} is larger than this machine can address")]
+    TooLarge { key: &'static str },
+}
+
+/// What the collector works with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub node: String,
+    pub trusted_proxies: Networks,
+    pub client_address_header: ClientAddressHeader,
+    pub body: BodyLimits,
+    pub lines: Limits,
+    pub request_bytes_max: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            node: "local".to_owned(),
+            trusted_proxies: Networks::default(),
+            client_address_header: ClientAddressHeader::default(),
+            body: BodyLimits::default(),
+            lines: Limits::default(),
+            request_bytes_max: 8 << 20,
+        }
+    }
+}
+
+impl IngestConfig {
+    /// Checks what the types alone cannot. `host_name` stands in for an empty `node`.
+    pub fn resolve(&self, host_name: &str) -> Result<Settings, ConfigProblem> {
+        if self.listen_tls.is_some() != self.tls.is_some() {
+            return Err(ConfigProblem::TlsIncomplete);
+        }
+        if self.line_bytes_max > self.body_bytes_max {
+            return Err(ConfigProblem::LineAboveBody);
+        }
+        if self.lines_max == 0 {
+            return Err(ConfigProblem::Zero { key: "lines_max" });
+        }
+        if self.body_timeout.0.is_zero() {
+            return Err(ConfigProblem::Zero { key: "body_timeout" });
+        }
+        Ok(Settings {
+            node: if self.node.is_empty() { host_name.to_owned() } else { self.node.clone() },
+            trusted_proxies: self.trusted_proxies.clone(),
+            client_address_header: self.client_address_header,
+            body: BodyLimits {
+                bytes_max: size(self.body_bytes_max, "body_bytes_max")?,
+                timeout: self.body_timeout.0,
+            },
+            lines: Limits {
+                line_bytes_max: size(self.line_bytes_max, "line_bytes_max")?,
+                lines_max: self.lines_max as usize,
+            },
+            request_bytes_max: size(self.request_bytes_max, "request_bytes_max")?,
+        })
+    }
+}
+
+fn size(size: ByteSize, key: &'static str) -> Result<usize, ConfigProblem> {
+    match usize::try_from(size.0) {
+        Ok(0) => Err(ConfigProblem::Zero { key }),
+        Ok(bytes) => Ok(bytes),
+        Err(_) => Err(ConfigProblem::TooLarge { key }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct File {
+        ingest: IngestConfig,
+    }
+
+    fn read(text: &str) -> Result<IngestConfig, toml::de::Error> {
+        toml::from_str::<File>(text).map(|file| file.ingest)
+    }
+
+    #[test]
+    fn the_minimal_file_and_the_reference_mean_the_same_where_both_speak() {
+        let minimal = read(include_str!("../config/minimal.toml")).unwrap();
+        let reference = read(include_str!("../config/reference.toml")).unwrap();
+        minimal.resolve("host").unwrap();
+        let settings = reference.resolve("host").unwrap();
+        assert_eq!(settings.node, "collector-1");
+        let defaults = IngestConfig {
+            node: reference.node.clone(),
+            listen_tls: reference.listen_tls,
+            tls: reference.tls.clone(),
+            trusted_proxies: reference.trusted_proxies.clone(),
+            ..minimal
+        };
+        assert_eq!(reference, defaults, "the reference shows the defaults");
+    }
+
+    #[test]
+    fn the_reference_names_every_key() {
+        let reference = include_str!("../config/reference.toml");
+        let shown: toml::Table = toml::from_str(reference).unwrap();
+        let all = toml::Value::try_from(read(reference).unwrap()).unwrap();
+        let names = |table: &toml::Table| table.keys().cloned().collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(names(shown["ingest"].as_table().unwrap()), names(all.as_table().unwrap()));
+    }
+
+    #[test]
+    fn a_section_that_cannot_work_is_refused_with_its_key() {
+        let minimal = read(include_str!("../config/minimal.toml")).unwrap();
+        let problem = |change: fn(&mut IngestConfig)| {
+            let mut config = minimal.clone();
+            change(&mut config);
+            config.resolve("host").unwrap_err().to_string()
+        };
+        assert!(problem(|c| c.lines_max = 0).contains("lines_max"));
+        assert!(problem(|c| c.body_bytes_max = ByteSize(10)).contains("line_bytes_max"));
+        assert!(problem(|c| c.request_bytes_max = ByteSize(0)).contains("request_bytes_max"));
+        assert!(problem(|c| c.listen_tls = Some(c.listen)).contains("tls"));
+        assert!(read("[ingest]\nlisten = \"127.0.0.1:1\"\naddress_key_file = \"k\"\nlimes = 3").is_err());
+    }
+}

@@ -1,0 +1,38 @@
+//! What the collector counts, once per request or batch.
+
+use fanal_parser::Counts;
+use metrics::{counter, describe_counter, describe_histogram, histogram};
+
+const REQUESTS: &str = "ingest_requests_total";
+const REQUEST_BYTES: &str = "ingest_request_bytes_total";
+const LINES: &str = "ingest_lines_total";
+const APPEND_SECONDS: &str = "ingest_append_duration_seconds";
+const COOKIES: &str = "ingest_visitor_cookies_total";
+
+/// Names and meanings; call once after the recorder is installed.
+pub fn describe() {
+    describe_counter!(REQUESTS, "Tracking requests by result: accepted, or the code of the problem.");
+    describe_counter!(REQUEST_BYTES, "Bytes of tracking bodies after decoding.");
+    describe_counter!(LINES, "Tracking lines by outcome: accepted or rejected.");
+    describe_histogram!(APPEND_SECONDS, "Time until the event log confirmed a request durable.");
+    describe_counter!(COOKIES, "Visitor cookies by action: set or refreshed.");
+}
+
+/// `result` is `accepted` or the code of a problem: both come from closed sets.
+pub(crate) fn request(result: &'static str) {
+    counter!(REQUESTS, "result" => result).increment(1);
+}
+
+pub(crate) fn lines(bytes: usize, counts: Counts) {
+    counter!(REQUEST_BYTES).increment(bytes as u64);
+    counter!(LINES, "outcome" => "accepted").increment(counts.accepted);
+    counter!(LINES, "outcome" => "rejected").increment(counts.rejected);
+}
+
+pub(crate) fn append(seconds: f64) {
+    histogram!(APPEND_SECONDS).record(seconds);
+}
+
+pub(crate) fn cookie(action: &'static str) {
+    counter!(COOKIES, "action" => action).increment(1);
+}

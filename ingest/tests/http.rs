@@ -1,0 +1,355 @@
+//! The collector over real sockets: what SDKs and browsers send, and what goes wrong.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fanal_ingest::{AddressKey, Ingest, Settings};
+use fanal_model::{AddressPolicy, Beacon, DeadLetter, Receipt, SiteCode};
+use fanal_service::health::Health;
+use fanal_service::http::{BodyLimits, HttpLimits, Listener, bind, serve};
+use fanal_service::secret::Secret;
+use fanal_service::stop::Stop;
+use fanal_storage::catalogue::{Site, SiteDirectory, VisitorCookie};
+use fanal_storage::log::{AppendError, Clock, EventLog, EventSource, Log, LogConfig, MemoryLog, Topic};
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+const NOW_MS: u64 = 1_700_000_030_000;
+const LINE: &str = "eventType=activity&nonce=0123456789ABCDEF&visitorCode=v1";
+
+struct Collector {
+    address: SocketAddr,
+    log: MemoryLog,
+    health: Health,
+    stop: Stop,
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.stop.stop();
+    }
+}
+
+fn sites() -> SiteDirectory {
+    let site = |code: &str| Site::new(SiteCode::parse(code).unwrap());
+    SiteDirectory::of([
+        site("shop"),
+        Site { address_policy: AddressPolicy::Keep, ..site("keeps") },
+        Site { address_policy: AddressPolicy::Hash, ..site("hashes") },
+        Site { visitor_cookie: Some(VisitorCookie { domain: Some("shop.example".to_owned()) }), ..site("cookies") },
+    ])
+}
+
+async fn serve_on<L: EventLog>(log: L, settings: Settings, health: Health, stop: &Stop) -> SocketAddr {
+    let clock: Clock = Arc::new(|| NOW_MS);
+    let key = AddressKey::of(&Secret::new("test"));
+    let ingest = Arc::new(Ingest::new(log, sites(), settings, key, clock, health));
+    let listener = Listener::clear(bind("127.0.0.1:0".parse().unwrap(), "test").unwrap());
+    let address = listener.local_addr().unwrap();
+    let (watching, watch_stop) = (Arc::clone(&ingest), stop.clone());
+    tokio::spawn(async move { watching.watch_log(&watch_stop).await });
+    tokio::spawn(serve(listener, ingest, HttpLimits::default(), stop.clone()));
+    address
+}
+
+async fn start(settings: Settings) -> Collector {
+    let (log, health, stop) = (MemoryLog::new(Arc::new(|| NOW_MS)), Health::new(), Stop::new());
+    let address = serve_on(log.clone(), settings, health.clone(), &stop).await;
+    Collector { address, log, health, stop }
+}
+
+/// What stands in the log.
+#[derive(Debug, Default)]
+struct Logged {
+    /// Visitor, line, address, user agent of each beacon.
+    beacons: Vec<(String, String, String, String)>,
+    /// Reason and bytes of each dead letter.
+    dead: Vec<(String, Vec<u8>)>,
+    /// Site, received, accepted, rejected.
+    receipts: Vec<(String, u64, u64, u64)>,
+}
+
+fn logged(source: &mut impl EventSource) -> Logged {
+    let mut logged = Logged::default();
+    while let Some(chunk) = source.try_next(1 << 20).unwrap() {
+        for record in chunk.records() {
+            match record.topic {
+                Topic::Beacons => {
+                    let b = Beacon::decode(record.value).unwrap();
+                    assert_eq!(b.received_at_ms, NOW_MS);
+                    assert_eq!(record.key, [b.site_code.as_bytes(), b"\0", b.visitor().as_bytes()].concat());
+                    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                    logged.beacons.push((
+                        b.visitor().to_owned(),
+                        text(b.line),
+                        b.client_address.to_owned(),
+                        text(b.user_agent),
+                    ));
+                }
+                Topic::Dead => {
+                    let letter = DeadLetter::decode(record.value).unwrap();
+                    logged.dead.push((letter.reason.to_owned(), letter.bytes.to_vec()));
+                }
+                Topic::Receipts => {
+                    let r = Receipt::decode(record.value).unwrap();
+                    assert_eq!(r.minute_ms, NOW_MS - NOW_MS % 60_000);
+                    logged.receipts.push((r.site_code.to_owned(), r.received, r.accepted, r.rejected));
+                }
+                _ => {}
+            }
+        }
+    }
+    logged
+}
+
+impl Collector {
+    fn logged(&self) -> Logged {
+        logged(&mut self.log.reader(0).unwrap())
+    }
+}
+
+type Answer = (StatusCode, HeaderMap, Bytes);
+
+async fn send(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> Answer {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut request = http::Request::builder().method(method).uri(path).header("host", "data.example");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let response = sender.send_request(request.body(Full::new(body.into())).unwrap()).await.unwrap();
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    assert_eq!(parts.headers["access-control-allow-origin"], "*", "{method} {path}: {}", parts.status);
+    (parts.status, parts.headers, bytes)
+}
+
+async fn post(address: SocketAddr, query: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Answer {
+    send(address, "POST", &format!("/visit/events?{query}"), headers, body).await
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    use std::io::Write;
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn code(answer: &Answer) -> String {
+    let value: serde_json::Value = serde_json::from_slice(&answer.2).unwrap();
+    assert_eq!(answer.1["content-type"], "application/problem+json");
+    value["code"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn one_bad_line_costs_its_neighbours_nothing() {
+    let collector = start(Settings::default()).await;
+    let body = format!("{LINE}\neventType=activity\n\nvisitorCode=v2\neventType=activity&visitorCode=v3&x=%zz");
+    let answer = post(collector.address, "siteCode=shop", &[("user-agent", "agent")], body).await;
+    assert_eq!(answer.0, 204);
+    let logged = collector.logged();
+    let visitors: Vec<_> = logged.beacons.iter().map(|b| (&*b.0, &*b.1)).collect();
+    assert_eq!(visitors, [("v1", LINE), ("v3", "eventType=activity&visitorCode=v3&x=%zz")]);
+    assert_eq!(logged.beacons[0].3, "agent");
+    let reasons: Vec<_> = logged.dead.iter().map(|(reason, bytes)| (&**reason, &**bytes)).collect();
+    assert_eq!(
+        reasons,
+        [("missing_visitor", &b"eventType=activity"[..]), ("missing_event_type", b"visitorCode=v2")]
+    );
+    assert_eq!(logged.receipts, [("shop".to_owned(), 4, 2, 2)]);
+}
+
+#[tokio::test]
+async fn every_way_to_send_a_line_arrives_as_the_same_line() {
+    let collector = start(Settings::default()).await;
+    let at = collector.address;
+    let zstd = zstd::encode_all(LINE.as_bytes(), 3).unwrap();
+    for (headers, body) in [
+        (&[][..], LINE.as_bytes().to_vec()),
+        (&[("content-type", "*/*")], LINE.into()),
+        (&[("content-type", "text/plain;charset=UTF-8")], LINE.into()),
+        (&[("content-type", "application/x-www-form-urlencoded")], LINE.into()),
+        (&[("content-encoding", "gzip")], gzip(LINE.as_bytes())),
+        (&[("content-encoding", "zstd")], zstd),
+    ] {
+        assert_eq!(post(at, "sdkName=PYTHON&siteCode=shop&bodyUa=true", headers, body).await.0, 204);
+    }
+    let mut raw = TcpStream::connect(at).await.unwrap();
+    let (head, tail) = LINE.split_at(10);
+    let chunked = format!(
+        "POST /visit/events?siteCode=shop HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n\
+         {:x}\r\n{head}\r\n{:x}\r\n{tail}\r\n0\r\n\r\n",
+        head.len(),
+        tail.len()
+    );
+    raw.write_all(chunked.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    raw.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    let stream = TcpStream::connect(at).await.unwrap();
+    let (mut h2, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let request = http::Request::post("http://data.example/visit/events?siteCode=shop");
+    let answer = h2.send_request(request.body(Full::new(Bytes::from(LINE))).unwrap()).await.unwrap();
+    assert_eq!((answer.status(), answer.version()), (StatusCode::NO_CONTENT, http::Version::HTTP_2));
+    let logged = collector.logged();
+    assert_eq!(logged.beacons.len(), 8);
+    assert!(logged.beacons.iter().all(|b| b.0 == "v1" && b.1 == LINE));
+}
+
+#[tokio::test]
+async fn a_line_in_the_query_is_answered_with_nothing_or_with_a_pixel() {
+    let collector = start(Settings::default()).await;
+    let query = format!("siteCode=shop&{LINE}");
+    let answer = send(collector.address, "GET", &format!("/visit/events?{query}"), &[], "").await;
+    assert_eq!(answer.0, 204);
+    for method in ["GET", "POST"] {
+        let body = if method == "GET" { "" } else { LINE };
+        let path = format!("/visit/events.gif?{query}");
+        let (status, headers, bytes) = send(collector.address, method, &path, &[], body).await;
+        assert_eq!((status, &headers["content-type"]), (StatusCode::OK, &"image/gif".parse().unwrap()));
+        assert_eq!(headers["cache-control"], "no-store");
+        assert!(bytes.starts_with(b"GIF89a"));
+    }
+    assert_eq!(collector.logged().beacons.len(), 3);
+}
+
+#[tokio::test]
+async fn a_preflight_is_answered_and_cached() {
+    let collector = start(Settings::default()).await;
+    let headers = [("origin", "https://x"), ("access-control-request-headers", "content-type")];
+    let answer = send(collector.address, "OPTIONS", "/visit/events?siteCode=shop", &headers, "").await;
+    assert_eq!(answer.0, 204);
+    assert!(answer.1["access-control-allow-headers"].to_str().unwrap().contains("content-type"));
+    assert!(answer.1["access-control-allow-methods"].to_str().unwrap().contains("POST"));
+    assert!(answer.1["access-control-max-age"].to_str().unwrap().parse::<u32>().unwrap() >= 600);
+}
+
+#[tokio::test]
+async fn what_cannot_be_taken_is_refused_with_a_code_and_leaves_nothing() {
+    let settings = Settings {
+        body: BodyLimits { bytes_max: 64 << 10, timeout: Duration::from_secs(5) },
+        request_bytes_max: 256 << 10,
+        ..Settings::default()
+    };
+    let collector = start(settings).await;
+    let at = collector.address;
+    let bomb = gzip(&vec![b'x'; 10 << 20]);
+    assert!(bomb.len() < 64 << 10);
+    let many = "eventType=activity&visitorCode=v\n".repeat(1900);
+    let agent = "a".repeat(1000);
+    for (query, headers, body, status, wanted) in [
+        ("", &[][..], LINE.into(), 400, "site_code_missing"),
+        ("siteCode=nobody", &[], LINE.into(), 404, "site_unknown"),
+        ("siteCode=shop", &[], vec![b'x'; 65 << 10], 413, "body_too_large"),
+        ("siteCode=shop", &[("content-encoding", "gzip")], bomb, 413, "body_too_large"),
+        ("siteCode=shop", &[("content-encoding", "gzip")], b"not gzip".to_vec(), 400, "body_encoding_invalid"),
+        ("siteCode=shop", &[("content-encoding", "br")], b"x".to_vec(), 415, "body_encoding_unsupported"),
+        ("siteCode=shop", &[("user-agent", &*agent)], many.into(), 413, "request_too_large"),
+    ] {
+        let answer = post(at, query, headers, body).await;
+        assert_eq!((answer.0.as_u16(), &*code(&answer)), (status, wanted));
+    }
+    let answer = send(at, "PUT", "/visit/events?siteCode=shop", &[], LINE).await;
+    assert_eq!((answer.0.as_u16(), &*code(&answer)), (405, "method_not_allowed"));
+    let answer = send(at, "POST", "/visit/other?siteCode=shop", &[], LINE).await;
+    assert_eq!((answer.0.as_u16(), &*code(&answer)), (404, "path_unknown"));
+    assert_eq!(collector.log.end_offset(), 0);
+}
+
+#[tokio::test]
+async fn a_log_that_takes_nothing_is_503_and_shows_in_readiness_until_it_heals() {
+    let collector = start(Settings::default()).await;
+    for (error, wanted, ready) in [
+        (AppendError::Overloaded, "event_log_overloaded", true),
+        (AppendError::Full, "event_log_full", false),
+        (AppendError::Poisoned, "event_log_failed", false),
+    ] {
+        collector.log.refuse(Some(error));
+        let answer = post(collector.address, "siteCode=shop", &[], LINE).await;
+        assert_eq!((answer.0.as_u16(), &*code(&answer)), (503, wanted));
+        assert!(answer.1["retry-after"].to_str().unwrap().parse::<u32>().unwrap() > 0);
+        assert_eq!(collector.health.is_ready(), ready, "{wanted}");
+    }
+    collector.log.refuse(None);
+    let healed = async {
+        while !collector.health.is_ready() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), healed).await.expect("nobody asked the log again");
+    assert_eq!(post(collector.address, "siteCode=shop", &[], LINE).await.0, 204);
+    assert_eq!(collector.logged().beacons.len(), 1, "what was refused is not there");
+}
+
+#[tokio::test]
+async fn addresses_come_from_trusted_proxies_only_and_are_reduced_before_they_are_written() {
+    let collector = start(Settings::default()).await;
+    let forwarded = [("x-forwarded-for", "198.51.100.7")];
+    post(collector.address, "siteCode=keeps", &forwarded, LINE).await;
+    assert_eq!(collector.logged().beacons[0].2, "127.0.0.1", "an untrusted peer is not believed");
+    let trusted = fanal_service::config::Networks(vec!["127.0.0.0/8".parse().unwrap()]);
+    let collector = start(Settings { trusted_proxies: trusted, ..Settings::default() }).await;
+    for site in ["keeps", "shop", "hashes", "hashes"] {
+        assert_eq!(post(collector.address, &format!("siteCode={site}"), &forwarded, LINE).await.0, 204);
+    }
+    let addresses: Vec<_> = collector.logged().beacons.into_iter().map(|b| b.2).collect();
+    assert_eq!(addresses[..2], ["198.51.100.7", "198.51.100.0"]);
+    assert!(addresses[2].len() == 16 && addresses[2] == addresses[3] && !addresses[2].contains('.'));
+}
+
+#[tokio::test]
+async fn the_visitor_cookie_is_set_refreshed_and_left_alone_as_the_site_says() {
+    let collector = start(Settings::default()).await;
+    let at = collector.address;
+    let nameless = "eventType=activity&nonce=1\neventType=activity&nonce=2";
+    let answer = post(at, "siteCode=cookies", &[], nameless).await;
+    let set = answer.1["set-cookie"].to_str().unwrap().to_owned();
+    let made = set.strip_prefix("kameleoonVisitorCode=").unwrap().split(';').next().unwrap().to_owned();
+    assert_eq!(made.len(), 16);
+    assert!(set.contains("Domain=shop.example") && !set.contains("Secure"));
+    let sent = [("cookie", "a=b; kameleoonVisitorCode=known")];
+    let answer = post(at, "siteCode=cookies", &sent, nameless).await;
+    assert!(answer.1["set-cookie"].to_str().unwrap().starts_with("kameleoonVisitorCode=known; Max-Age=31536000"));
+    assert!(!post(at, "siteCode=cookies", &[], LINE).await.1.contains_key("set-cookie"), "the line names a visitor");
+    assert!(!post(at, "siteCode=shop", &sent, nameless).await.1.contains_key("set-cookie"), "the site asks for none");
+    let visitors: Vec<_> = collector.logged().beacons.into_iter().map(|b| b.0).collect();
+    assert_eq!(visitors, [&*made, &made, "known", "known", "v1", "known", "known"]);
+    assert!(collector.logged().dead.is_empty());
+}
+
+#[tokio::test]
+async fn what_was_answered_204_is_there_after_reopening_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), LogConfig::default()).unwrap();
+    let stop = Stop::new();
+    let address = serve_on(log.appender(), Settings::default(), Health::new(), &stop).await;
+    let mut acknowledged = 0;
+    for _ in 0..20 {
+        acknowledged += usize::from(post(address, "siteCode=shop", &[], LINE).await.0 == 204);
+    }
+    // A copy of the files as they are now is what a crash would leave.
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::create_dir_all(copy.path().join("segments")).unwrap();
+    for entry in std::fs::read_dir(dir.path().join("segments")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, copy.path().join("segments").join(path.file_name().unwrap())).unwrap();
+    }
+    let reopened = Log::open(copy.path(), LogConfig::default()).unwrap();
+    assert_eq!(logged(&mut reopened.reader(0).unwrap()).beacons.len(), acknowledged);
+    assert_eq!(acknowledged, 20);
+    stop.stop();
+}
