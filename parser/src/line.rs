@@ -9,7 +9,7 @@
 //! - of a repeated parameter the first value that is not empty counts, the later
 //!   ones are kept in `extra`;
 //! - the first fault decides the reason, in this order: length, NUL, kind,
-//!   visitor, then the required parameters of the kind as [`Kind::required`] lists them.
+//!   visitor, then the required parameters of the kind as the kind lists them.
 
 use std::borrow::Cow;
 

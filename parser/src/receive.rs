@@ -155,7 +155,7 @@ impl Receiver {
             let verdict = parse_limited(line, &self.limits).and_then(|line| {
                 let named = Named::of(&line, query, cookie)?;
                 let mut place = match &last {
-                    Some((same, place)) if *same == named => Place { agent: None, ..place.clone() },
+                    Some((same, place)) if *same == named => place.clone(),
                     _ => self.place(&named),
                 };
                 last = Some((named, place.clone()));
