@@ -140,12 +140,17 @@ async fn statement(service: Arc<Service>, request: hyper::Request<Incoming>) -> 
 /// Moves the body to the engine's thread; it waits while that one is behind.
 async fn move_body(mut body: Incoming, pieces: mpsc::Sender<body::Piece>) {
     let last = loop {
-        match body.frame().await {
+        // A thread that has all it wants stops reading; dropping the rest of
+        // the body lets hyper close the connection instead of waiting for it.
+        let next = tokio::select! {
+            next = body.frame() => next,
+            () = pieces.closed() => return,
+        };
+        match next {
             None => break body::Piece::End,
             Some(Err(error)) => break body::Piece::Broken(error.to_string()),
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { continue };
-                // The thread has all it wants; the rest is not read.
                 if pieces.send(body::Piece::Data(data)).await.is_err() {
                     return;
                 }

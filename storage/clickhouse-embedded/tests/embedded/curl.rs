@@ -157,10 +157,10 @@ fn settings_of_one_request_do_not_reach_the_next() {
         ("max_block_size=777", "SELECT * FROM nothing"),
     ] {
         post(&server, parameters, sql);
-        assert_eq!(post(&server, "", ask).ok(), "default\tfalse\t0\n", "{parameters} {sql}");
+        assert_eq!(post(&server, "", ask).ok(), "default\t0\t0\n", "{parameters} {sql}");
     }
     let within = post(&server, "max_block_size=777&database=system&readonly=2", ask);
-    assert_eq!(within.ok(), "system\ttrue\t2\n");
+    assert_eq!(within.ok(), "system\t1\t2\n");
 }
 
 #[test]
