@@ -79,7 +79,8 @@ impl Connection {
 
     /// Asks the engine's own parser what the text is.
     pub(crate) fn classify(&mut self, sql: &str) -> Option<Classified> {
-        const SIZE: u32 = size_of::<Analysis>() as u32;
+        const SIZE: u32 = 16;
+        const { assert!(size_of::<Analysis>() == 16) };
         let mut out = Analysis { struct_size: SIZE, statement_count: 0, flags: 0, query_class: 4 };
         // SAFETY: the text is valid for its length, no target database is
         // named, `out` is live and carries its size.

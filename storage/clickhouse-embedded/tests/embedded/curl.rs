@@ -35,7 +35,11 @@ impl Got {
 
     /// Status and code of an answer that must be an error in ClickHouse's shape.
     pub(crate) fn error(&self) -> (u16, u32) {
-        let code: u32 = self.header("x-clickhouse-exception-code").expect(&self.text()).parse().unwrap();
+        let code: u32 = self
+            .header("x-clickhouse-exception-code")
+            .unwrap_or_else(|| panic!("no code: {}", self.text()))
+            .parse()
+            .unwrap();
         let start = format!("Code: {code}. DB::Exception: ");
         assert!(self.text().starts_with(&start), "{}", self.text());
         (self.status, code)

@@ -3,6 +3,13 @@
 //!
 //! Each server is a process of its own (this test program, started again),
 //! because the engine lives once per process and some tests kill it.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests state their invariants by panicking; the child speaks to its parent by its output"
+)]
 
 mod curl;
 mod faults;
