@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Installs what the build and the tests need and the machine does not have.
+#
+# usage: scripts/install.sh PART…
+#   build    a Rust toolchain and a C compiler (checked; the compiler is installed)
+#   libchdb  the ClickHouse engine, below .cache/libchdb
+#   sdk      the vendor SDKs that the tests drive: Python and JavaScript, below .cache/sdk
+#   browser  Chromium for the browser driver (Debian package)
+#   tools    small programs that the tests call: curl, iproute2, util-linux (Debian packages)
+#
+# A part that is there is skipped, so running it again costs nothing. Nothing
+# outside of .cache is written except by Debian packages, and those only as root.
+set -euo pipefail
+
+# One place for every version: a change here installs anew.
+LIBCHDB=@chdb/lib-linux-x64-gnu@26.7.3-stable.1
+PYTHON_SDK=kameleoon-client-python==3.22.2
+NODE_SDK=(@kameleoon/javascript-sdk@4.17.1 eventsource@4.1.1 puppeteer-core@24)
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=$root/.cache
+
+say() { printf 'install: %s\n' "$*" >&2; }
+fail() {
+    say "$*"
+    exit 1
+}
+
+# A part is there when the file that its last step wrote names these versions:
+# an interrupted installation has none and starts again.
+installed() { [[ -f $1/.installed && $(<"$1/.installed") == "$2" ]]; }
+mark_installed() { printf '%s\n' "$2" >"$1/.installed"; }
+
+npm_into() {
+    local folder=$1
+    shift
+    command -v npm >/dev/null || fail "npm is missing: install Node.js 20 or newer (Debian: apt-get install nodejs npm)"
+    mkdir -p "$folder"
+    npm install --prefix "$folder" --ignore-scripts --no-audit --no-fund --loglevel=error "$@" >&2
+}
+
+debian() {
+    local missing=("$@")
+    command -v apt-get >/dev/null || fail "please install: ${missing[*]} (no apt-get here, so this script cannot)"
+    [[ $(id -u) == 0 ]] || fail "please install as root: apt-get install --no-install-recommends ${missing[*]}"
+    say "installing Debian packages ${missing[*]}"
+    apt-get update -qq >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+}
+
+# need PROGRAM PACKAGE …: installs the packages of the programs that are missing, in one go.
+need() {
+    local packages=()
+    while (($#)); do
+        command -v "$1" >/dev/null || packages+=("$2")
+        shift 2
+    done
+    if ((${#packages[@]})); then debian "${packages[@]}"; fi
+}
+
+part_build() {
+    command -v cargo >/dev/null || fail "cargo is missing: install rustup, it then takes the version of rust-toolchain.toml"
+    need cc gcc ld binutils
+    [[ -e /usr/include/stdlib.h || $(uname -s) != Linux ]] || debian libc6-dev
+}
+
+part_libchdb() {
+    local folder=$cache/libchdb library=node_modules/@chdb/lib-linux-x64-gnu/libchdb.so
+    if installed "$folder" "$LIBCHDB" && [[ -f $folder/$library ]]; then return; fi
+    [[ $(uname -sm) == "Linux x86_64" ]] || fail "the embedded ClickHouse engine is packaged for Linux on x86-64 only"
+    say "installing $LIBCHDB"
+    npm_into "$folder" "$LIBCHDB"
+    [[ -f $folder/$library ]] || fail "$folder/$library is missing after the installation; remove $folder and try again"
+    mark_installed "$folder" "$LIBCHDB"
+}
+
+part_sdk() {
+    local python=$cache/sdk/python node=$cache/sdk/node
+    if ! installed "$python" "$PYTHON_SDK" || ! "$python/bin/python" -c 'import kameleoon' 2>/dev/null; then
+        say "installing $PYTHON_SDK"
+        command -v python3 >/dev/null || debian python3 python3-venv
+        python3 -m venv --clear "$python" >&2 || { debian python3-venv && python3 -m venv --clear "$python" >&2; }
+        "$python/bin/python" -m pip install --quiet --disable-pip-version-check "$PYTHON_SDK" >&2
+        mark_installed "$python" "$PYTHON_SDK"
+    fi
+    if ! installed "$node" "${NODE_SDK[*]}" || [[ ! -d $node/node_modules/puppeteer-core ]]; then
+        say "installing ${NODE_SDK[*]}"
+        npm_into "$node" "${NODE_SDK[@]}"
+        mark_installed "$node" "${NODE_SDK[*]}"
+    fi
+}
+
+part_browser() { need chromium chromium; }
+
+part_tools() { need curl curl ip iproute2 unshare util-linux; }
+
+(($#)) || fail "name the parts: build, libchdb, sdk, browser, tools"
+for part in "$@"; do
+    case $part in
+        build | libchdb | sdk | browser | tools) "part_$part" ;;
+        *) fail "unknown part $part; known are build, libchdb, sdk, browser, tools" ;;
+    esac
+done
