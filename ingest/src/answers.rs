@@ -16,8 +16,8 @@ const RETRY_LATER_S: u32 = 30;
 
 /// A transparent image of one pixel.
 const PIXEL: &[u8] = &[
-    b'G', b'I', b'F', b'8', b'9', b'a', 1, 0, 1, 0, 0x80, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x21, 0xf9, 4, 1, 0, 0,
-    0, 0, 0x2c, 0, 0, 0, 0, 1, 0, 1, 0, 0, 2, 2, 0x44, 1, 0, 0x3b,
+    b'G', b'I', b'F', b'8', b'9', b'a', 1, 0, 1, 0, 0x80, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x21, 0xf9, 4, 1,
+    0, 0, 0, 0, 0x2c, 0, 0, 0, 0, 1, 0, 1, 0, 0, 2, 2, 0x44, 1, 0, 0x3b,
 ];
 
 /// Everything is durable.
@@ -80,15 +80,21 @@ pub(crate) fn not_appended(error: &AppendError) -> Problem {
     };
     match error {
         AppendError::TooLarge { .. } => too_large(),
-        AppendError::Overloaded => {
-            unavailable("event_log_overloaded", "Nothing was stored. Send it again in a moment.", RETRY_SOON_S)
-        }
-        AppendError::Full => {
-            unavailable("event_log_full", "Nothing was stored: the server has no space. Send it again later.", RETRY_LATER_S)
-        }
-        AppendError::Closed => {
-            unavailable("event_log_closed", "Nothing was stored: the server stops. Send it again.", RETRY_SOON_S)
-        }
+        AppendError::Overloaded => unavailable(
+            "event_log_overloaded",
+            "Nothing was stored. Send it again in a moment.",
+            RETRY_SOON_S,
+        ),
+        AppendError::Full => unavailable(
+            "event_log_full",
+            "Nothing was stored: the server has no space. Send it again later.",
+            RETRY_LATER_S,
+        ),
+        AppendError::Closed => unavailable(
+            "event_log_closed",
+            "Nothing was stored: the server stops. Send it again.",
+            RETRY_SOON_S,
+        ),
         AppendError::Poisoned | AppendError::Io(_) => {
             unavailable("event_log_failed", "The server's disk failed. Send it again later.", RETRY_LATER_S)
         }

@@ -90,9 +90,13 @@ pub enum ClientAddressHeader {
 pub enum ConfigProblem {
     #[error("ingest.{key} is 0; leave it out for the default")]
     Zero { key: &'static str },
-    #[error("ingest.line_bytes_max is larger than ingest.body_bytes_max: no line of that length could arrive")]
+    #[error(
+        "ingest.line_bytes_max is larger than ingest.body_bytes_max: no line of that length could arrive"
+    )]
     LineAboveBody,
-    #[error("ingest.listen_tls needs [ingest.tls] with certificate and key, and [ingest.tls] needs listen_tls")]
+    #[error(
+        "ingest.listen_tls needs [ingest.tls] with certificate and key, and [ingest.tls] needs listen_tls"
+    )]
     TlsIncomplete,
     #[error("ingest.{key} is larger than this machine can address")]
     TooLarge { key: &'static str },

@@ -62,12 +62,16 @@ mod tests {
             let value = set_cookie(code, &cookie, true).unwrap();
             assert_eq!(fanal_parser::cookie_visitor(value.as_bytes()).as_deref(), Some(code));
             let text = value.to_str().unwrap();
-            for part in ["; Max-Age=31536000", "; Path=/", "; Domain=shop.example", "; Secure", "; SameSite=Lax"] {
+            for part in
+                ["; Max-Age=31536000", "; Path=/", "; Domain=shop.example", "; Secure", "; SameSite=Lax"]
+            {
                 assert!(text.contains(part), "{text}");
             }
             assert!(!text.contains("HttpOnly"));
         }
-        assert!(!set_cookie("a", &VisitorCookie::default(), false).unwrap().to_str().unwrap().contains("Secure"));
+        assert!(
+            !set_cookie("a", &VisitorCookie::default(), false).unwrap().to_str().unwrap().contains("Secure")
+        );
         assert_eq!(set_cookie(&"x".repeat(256), &cookie, true), None);
     }
 }

@@ -270,6 +270,7 @@ fn visitor_cookie(headers: &HeaderMap) -> Option<Cow<'_, str>> {
 fn lacks_visitor(batch: &Batch) -> bool {
     let reason = RejectReason::MissingVisitor.name();
     batch.records().any(|(topic, _, value)| {
-        topic == Topic::Dead && fanal_model::DeadLetter::decode(value).is_ok_and(|letter| letter.reason == reason)
+        topic == Topic::Dead
+            && fanal_model::DeadLetter::decode(value).is_ok_and(|letter| letter.reason == reason)
     })
 }

@@ -41,7 +41,10 @@ fn sites() -> SiteDirectory {
         site("shop"),
         Site { address_policy: AddressPolicy::Keep, ..site("keeps") },
         Site { address_policy: AddressPolicy::Hash, ..site("hashes") },
-        Site { visitor_cookie: Some(VisitorCookie { domain: Some("shop.example".to_owned()) }), ..site("cookies") },
+        Site {
+            visitor_cookie: Some(VisitorCookie { domain: Some("shop.example".to_owned()) }),
+            ..site("cookies")
+        },
     ])
 }
 
@@ -156,7 +159,8 @@ fn code(answer: &Answer) -> String {
 #[tokio::test]
 async fn one_bad_line_costs_its_neighbours_nothing() {
     let collector = start(Settings::default()).await;
-    let body = format!("{LINE}\neventType=activity\n\nvisitorCode=v2\neventType=activity&visitorCode=v3&x=%zz");
+    let body =
+        format!("{LINE}\neventType=activity\n\nvisitorCode=v2\neventType=activity&visitorCode=v3&x=%zz");
     let answer = post(collector.address, "siteCode=shop", &[("user-agent", "agent")], body).await;
     assert_eq!(answer.0, 204);
     let logged = collector.logged();
@@ -256,7 +260,13 @@ async fn what_cannot_be_taken_is_refused_with_a_code_and_leaves_nothing() {
         ("siteCode=nobody", &[], LINE.into(), 404, "site_unknown"),
         ("siteCode=shop", &[], vec![b'x'; 65 << 10], 413, "body_too_large"),
         ("siteCode=shop", &[("content-encoding", "gzip")], bomb, 413, "body_too_large"),
-        ("siteCode=shop", &[("content-encoding", "gzip")], b"not gzip".to_vec(), 400, "body_encoding_invalid"),
+        (
+            "siteCode=shop",
+            &[("content-encoding", "gzip")],
+            b"not gzip".to_vec(),
+            400,
+            "body_encoding_invalid",
+        ),
         ("siteCode=shop", &[("content-encoding", "br")], b"x".to_vec(), 415, "body_encoding_unsupported"),
         ("siteCode=shop", &[("user-agent", &*agent)], many.into(), 413, "request_too_large"),
     ] {
@@ -323,9 +333,17 @@ async fn the_visitor_cookie_is_set_refreshed_and_left_alone_as_the_site_says() {
     assert!(set.contains("Domain=shop.example") && !set.contains("Secure"));
     let sent = [("cookie", "a=b; kameleoonVisitorCode=known")];
     let answer = post(at, "siteCode=cookies", &sent, nameless).await;
-    assert!(answer.1["set-cookie"].to_str().unwrap().starts_with("kameleoonVisitorCode=known; Max-Age=31536000"));
-    assert!(!post(at, "siteCode=cookies", &[], LINE).await.1.contains_key("set-cookie"), "the line names a visitor");
-    assert!(!post(at, "siteCode=shop", &sent, nameless).await.1.contains_key("set-cookie"), "the site asks for none");
+    assert!(
+        answer.1["set-cookie"].to_str().unwrap().starts_with("kameleoonVisitorCode=known; Max-Age=31536000")
+    );
+    assert!(
+        !post(at, "siteCode=cookies", &[], LINE).await.1.contains_key("set-cookie"),
+        "the line names a visitor"
+    );
+    assert!(
+        !post(at, "siteCode=shop", &sent, nameless).await.1.contains_key("set-cookie"),
+        "the site asks for none"
+    );
     let visitors: Vec<_> = collector.logged().beacons.into_iter().map(|b| b.0).collect();
     assert_eq!(visitors, [&*made, &made, "known", "known", "v1", "known", "known"]);
     assert!(collector.logged().dead.is_empty());

@@ -33,7 +33,9 @@ pub enum ImportError {
          the file, or delete it together with `positions/imports` of the log to begin anew", path.display()
     )]
     SnapshotLost { path: PathBuf, detail: String },
-    #[error("the running process at {address} refused the import: {detail}; it must be the same version as this one")]
+    #[error(
+        "the running process at {address} refused the import: {detail}; it must be the same version as this one"
+    )]
     Refused { address: String, detail: String },
     #[error("the running process at {address} does not answer: {detail}; see its log, then import again")]
     Unreachable { address: String, detail: String },

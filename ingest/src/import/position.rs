@@ -49,6 +49,10 @@ pub struct Position {
     pub prefix: String,
     /// The prefix that this one goes on from; none at the beginning of a file.
     pub extends: Option<String>,
+    /// In the first batch of a run: which positions of this head the run had seen.
+    /// If others have come since, somebody else is importing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known: Option<String>,
     /// Lines of the file so far.
     pub log_lines: u64,
     pub accepted: u64,
@@ -63,6 +67,15 @@ impl Position {
     pub(super) fn push(&self, head: &HeadHash, batch: &mut Batch) -> Result<(), BatchError> {
         let value = serde_json::to_vec(self).unwrap_or_default();
         batch.push(Topic::Positions, &head.0, |out| out.extend_from_slice(&value))
+    }
+
+    /// One name for what is known of a head; `positions` ascend by offset and prefix.
+    pub(super) fn summary(positions: &[Self]) -> String {
+        let mut hasher = Sha256::new();
+        for position in positions {
+            hasher.update(position.prefix.as_bytes());
+        }
+        hex(&hasher.finalize())
     }
 
     /// Reads a record; `None` for one that is not a file's position, such as a probe.

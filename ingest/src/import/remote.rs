@@ -11,10 +11,10 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::ImportTarget;
 use super::endpoint::ImportEndpoint;
 use super::error::ImportError;
 use super::position::{HeadHash, Position};
-use super::ImportTarget;
 
 /// A process that is only busy or full is asked again, for a minute in all.
 const RETRIES_MAX: u32 = 60;
@@ -53,7 +53,12 @@ impl RemoteTarget {
         Err(self.unreachable("it takes nothing (503); its disk may be full"))
     }
 
-    async fn once(&self, method: &Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), ImportError> {
+    async fn once(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<(StatusCode, Bytes), ImportError> {
         let failed = |error: &dyn std::fmt::Display| self.unreachable(&error.to_string());
         let stream = TcpStream::connect(&self.address).await.map_err(|e| failed(&e))?;
         let (mut sender, connection) =

@@ -12,16 +12,15 @@ use fanal_parser::{Counts, Limits, Receiver};
 use fanal_storage::catalogue::SiteDirectory;
 use fanal_storage::log::{Batch, Clock, Topic};
 
+use super::ImportTarget;
 use super::error::ImportError;
 use super::lines::{Found, Lines, furthest, head};
 use super::position::{HeadHash, Position};
 use super::source::{Input, Source};
-use super::ImportTarget;
 use crate::key::AddressKey;
 use crate::sink::BatchSink;
 
-/// A batch is closed after this many bytes or log lines, whichever is first.
-const BATCH_BYTES: usize = 1 << 20;
+/// A batch is closed after this many log lines, however small they are.
 const BATCH_LINES_MAX: u64 = 10_000;
 /// What one log line may add to a batch; below what a commit takes.
 const LINE_RECORDS_BYTES_MAX: usize = 5 << 20;
@@ -34,6 +33,14 @@ pub struct ImportOptions {
     /// Name of the node that wrote the log, in every record.
     pub node: String,
     pub limits: Limits,
+    /// A batch is closed when it has this many bytes; one line may add 5 MiB.
+    pub batch_bytes: usize,
+}
+
+impl Default for ImportOptions {
+    fn default() -> Self {
+        Self { node: "import".to_owned(), limits: Limits::default(), batch_bytes: 1 << 20 }
+    }
 }
 
 /// What came of one file.
@@ -108,6 +115,8 @@ struct Work {
     head: HeadHash,
     /// Where this file's last durable position is, and its sums.
     base: Option<Position>,
+    /// What was known when this run began; said once, with the first batch.
+    known: Option<String>,
     batch: Batch,
     batch_lines: u64,
     /// Time of the last line that had one: unreadable lines are counted there.
@@ -115,7 +124,13 @@ struct Work {
 }
 
 impl<T: ImportTarget> Importer<T> {
-    pub fn new(target: T, sites: SiteDirectory, key: AddressKey, options: ImportOptions, now_ms: Clock) -> Self {
+    pub fn new(
+        target: T,
+        sites: SiteDirectory,
+        key: AddressKey,
+        options: ImportOptions,
+        now_ms: Clock,
+    ) -> Self {
         let receiver = Receiver::new(options.limits);
         let (scratch, record_key) = (Scratch::default(), Vec::new());
         Self { target, sites, key, options, now_ms, receiver, scratch, record_key }
@@ -164,8 +179,9 @@ impl<T: ImportTarget> Importer<T> {
             lines.skip_to(base.offset, &mut newlines).map_err(|e| failed(lines.offset, e))?;
             report.already_imported = base.log_lines;
         }
+        let known = Some(Position::summary(&positions));
         let last_ms = (self.now_ms)();
-        let mut work = Work { report, head, base, batch: Batch::new(), batch_lines: 0, last_ms };
+        let mut work = Work { report, head, base, known, batch: Batch::new(), batch_lines: 0, last_ms };
         self.lines(&mut work, &mut lines, &source, input, progress).await?;
         Ok(work.report)
     }
@@ -200,7 +216,10 @@ impl<T: ImportTarget> Importer<T> {
                 Found::End => {}
             }
             let ended = matches!(found, Found::End | Found::Unfinished);
-            if work.batch.byte_len() >= BATCH_BYTES || work.batch_lines >= BATCH_LINES_MAX || ended {
+            if work.batch.byte_len() >= self.options.batch_bytes
+                || work.batch_lines >= BATCH_LINES_MAX
+                || ended
+            {
                 self.flush(work, lines).await?;
                 progress(Progress {
                     file: &work.report.file,
@@ -226,6 +245,7 @@ impl<T: ImportTarget> Importer<T> {
             offset: lines.offset,
             prefix: lines.prefix(),
             extends: base.map(|base| base.prefix.clone()),
+            known: work.known.take(),
             log_lines: work.report.already_imported + work.report.log_lines,
             accepted: work.report.accepted,
             rejected: work.report.rejected.clone(),
@@ -377,9 +397,10 @@ fn failure(input: &Input, good_bytes: u64, error: &io::Error) -> ImportError {
     let path = input.path().to_owned();
     match error.kind() {
         // What decompressors say about bytes that are not theirs.
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof | io::ErrorKind::Other => {
-            ImportError::Corrupt { path, good_bytes, detail: error.to_string() }
-        }
+        io::ErrorKind::InvalidData
+        | io::ErrorKind::InvalidInput
+        | io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::Other => ImportError::Corrupt { path, good_bytes, detail: error.to_string() },
         kind => ImportError::Read { path, source: io::Error::new(kind, error.to_string()) },
     }
 }

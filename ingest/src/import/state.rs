@@ -3,7 +3,7 @@
 //! The log is the truth; the snapshot only lets retention delete old segments. Its
 //! position in the log is the consumer position `imports`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -39,8 +39,6 @@ pub struct Imports {
 struct Files {
     /// By head; for each, the furthest position of every content that began so.
     heads: HashMap<HeadHash, Vec<Position>>,
-    /// Every prefix since this process began, also those that were gone beyond.
-    seen: HashSet<(HeadHash, String)>,
     /// Everything before this offset of the log is in here.
     next_offset: u64,
 }
@@ -82,10 +80,7 @@ impl Imports {
     /// The positions of files with this head, by offset.
     #[must_use]
     pub fn lookup(&self, head: &HeadHash) -> Vec<Position> {
-        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut positions = files.heads.get(head).cloned().unwrap_or_default();
-        positions.sort_by_key(|position| position.offset);
-        positions
+        self.files.lock().unwrap_or_else(PoisonError::into_inner).sorted(head)
     }
 
     /// Appends a batch of an import. Its position must go on from one that is known.
@@ -125,7 +120,8 @@ impl Imports {
 
     fn store(&self) -> Result<(), ImportError> {
         let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let heads = files.heads.iter().map(|(head, positions)| (head.to_string(), positions.clone())).collect();
+        let heads =
+            files.heads.iter().map(|(head, positions)| (head.to_string(), positions.clone())).collect();
         let snapshot = Snapshot { version: SNAPSHOT_VERSION, log_offset: files.next_offset, heads };
         let stored = serde_json::to_vec(&snapshot).map_err(io::Error::other);
         stored
@@ -139,18 +135,26 @@ impl Imports {
 
 impl Files {
     fn apply(&mut self, head: HeadHash, position: Position) {
-        self.seen.insert((head, position.prefix.clone()));
         let known = self.heads.entry(head).or_default();
         known.retain(|old| position.extends.as_ref() != Some(&old.prefix) && old.prefix != position.prefix);
         known.push(position);
     }
 
+    fn sorted(&self, head: &HeadHash) -> Vec<Position> {
+        let mut positions = self.heads.get(head).cloned().unwrap_or_default();
+        positions.sort_by(|a, b| (a.offset, &a.prefix).cmp(&(b.offset, &b.prefix)));
+        positions
+    }
+
     /// Whether nobody else has gone on from where this position begins.
     fn continues(&self, head: &HeadHash, position: &Position) -> bool {
-        let begins = position.extends.as_ref().is_none_or(|prefix| {
-            self.heads.get(head).is_some_and(|known| known.iter().any(|old| old.prefix == *prefix))
-        });
-        begins && !self.seen.contains(&(*head, position.prefix.clone()))
+        match (&position.known, &position.extends) {
+            (Some(known), _) => *known == Position::summary(&self.sorted(head)),
+            (None, Some(prefix)) => {
+                self.heads.get(head).is_some_and(|known| known.iter().any(|old| old.prefix == *prefix))
+            }
+            (None, None) => false,
+        }
     }
 }
 
@@ -173,7 +177,10 @@ fn load(path: &Path) -> Result<Files, ImportError> {
     let lost = |detail: String| ImportError::SnapshotLost { path: path.to_owned(), detail };
     let snapshot: Snapshot = serde_json::from_slice(&text).map_err(|error| lost(error.to_string()))?;
     if snapshot.version != SNAPSHOT_VERSION {
-        return Err(lost(format!("it has version {}, this program reads {SNAPSHOT_VERSION}", snapshot.version)));
+        return Err(lost(format!(
+            "it has version {}, this program reads {SNAPSHOT_VERSION}",
+            snapshot.version
+        )));
     }
     let mut files = Files { next_offset: snapshot.log_offset, ..Files::default() };
     for (head, positions) in snapshot.heads {
