@@ -19,7 +19,7 @@ fn entry(id: u64) -> Entry {
         id,
         name: format!("name {id}"),
         tags: vec!["a".to_owned(), id.to_string()],
-        maybe: (id % 2 == 0).then_some(7),
+        maybe: id.is_multiple_of(2).then_some(7),
         pairs: vec![(1, -1)],
     }
 }
