@@ -12,7 +12,7 @@ use crate::{Admin, now_ms};
 
 const BODY_BYTES_MAX: usize = 16 << 10;
 const CLIENT_ID_BYTES_MAX: usize = 100;
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 12..=256;
+const SECRET_BYTES: std::ops::RangeInclusive<usize> = 8..=256;
 /// Randomness of a generated client id: unique, not secret.
 const CLIENT_ID_RANDOM_BYTES: usize = 12;
 

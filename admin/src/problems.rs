@@ -46,8 +46,15 @@ pub(crate) async fn body(request: Request, bytes_max: usize) -> Result<Bytes, Pr
 pub(crate) async fn json<T: DeserializeOwned>(request: Request, bytes_max: usize) -> Result<T, Problem> {
     let bytes = body(request, bytes_max).await?;
     let text: &[u8] = if bytes.trim_ascii().is_empty() { b"{}" } else { &bytes };
-    serde_json::from_slice(text)
-        .map_err(|error| if error.is_data() { invalid(&[("", error.to_string())]) } else { not_json(&error) })
+    serde_json::from_slice(text).map_err(|error| {
+        if !error.is_data() {
+            not_json(&error)
+        } else if text.trim_ascii_start().first() == Some(&b'{') {
+            invalid(&[("", error.to_string())])
+        } else {
+            invalid(&[("", "Send a JSON object".to_owned())])
+        }
+    })
 }
 
 pub(crate) fn not_json(error: &serde_json::Error) -> Problem {

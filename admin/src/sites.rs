@@ -67,15 +67,9 @@ impl Admin {
     pub(crate) async fn put_site(&self, code: &str, request: Request) -> Result<Response, Problem> {
         let code = problems::site_code(code)?;
         let body: SiteBody = problems::json(request, BODY_BYTES_MAX).await?;
-        let mut site = match self.catalogue.sites().get(code.as_str()) {
-            Some(site) => (*site).clone(),
-            None => Site::new(code),
-        };
-        let errors = apply(body, &mut site);
-        if !errors.is_empty() {
-            return Err(invalid(&errors));
-        }
-        let change = self.catalogue.put_site(&site).await.map_err(|error| of_catalogue(&error))?;
+        let changed = self.catalogue.change_site(&code, |site| apply(body, site)).await;
+        let (change, site) =
+            changed.map_err(|error| of_catalogue(&error))?.map_err(|errors| invalid(&errors))?;
         tracing::info!(site = %site.code, created = change == Change::Created, "site saved");
         let created = change == Change::Created;
         let mut response = json(if created { StatusCode::CREATED } else { StatusCode::OK }, &shown(&site));
@@ -86,8 +80,11 @@ impl Admin {
     }
 }
 
-/// Puts what was given into the site; says what is refused.
-fn apply(body: SiteBody, site: &mut Site) -> Vec<(&'static str, String)> {
+/// Keys that are refused, each with what to write instead.
+type Refused = Vec<(&'static str, String)>;
+
+/// Puts what was given into the site, unless something is refused.
+fn apply(body: SiteBody, site: &mut Site) -> Result<(), Refused> {
     let mut errors = Vec::new();
     if let Some(name) = body.name {
         let chars = name.trim().chars().count();
@@ -128,7 +125,7 @@ fn apply(body: SiteBody, site: &mut Site) -> Vec<(&'static str, String)> {
                 .push(("time_zone", "write a name of the IANA database, such as `Europe/Paris`".to_owned())),
         }
     }
-    errors
+    if errors.is_empty() { Ok(()) } else { Err(errors) }
 }
 
 fn session_timeout(text: &str) -> Result<u64, String> {

@@ -1,5 +1,7 @@
 //! The admin API over real sockets.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
+
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -165,6 +167,23 @@ async fn a_site_is_created_then_changed_key_by_key() {
 }
 
 #[tokio::test]
+async fn changes_of_different_keys_at_once_are_all_kept() {
+    let server = Running::with_shop().await;
+    let path = "/api/v1/sites/shop";
+    for round in 0..10 {
+        let (name, timeout) =
+            (format!(r#"{{"name": "n{round}"}}"#), format!(r#"{{"session_timeout": "{}min"}}"#, round + 1));
+        let both = tokio::join!(server.call("PUT", path, &name), server.call("PUT", path, &timeout));
+        assert_eq!((both.0.status, both.1.status), (200, 200));
+        let site = server.call("GET", path, "").await.json();
+        assert_eq!(
+            (&site["name"], &site["session_timeout"]),
+            (&json!(format!("n{round}")), &json!(format!("{}min", round + 1)))
+        );
+    }
+}
+
+#[tokio::test]
 async fn wrong_settings_are_refused_by_name_and_change_nothing() {
     let server = Running::with_shop().await;
     let before = server.call("GET", "/api/v1/sites/shop", "").await.json();
@@ -180,7 +199,8 @@ async fn wrong_settings_are_refused_by_name_and_change_nothing() {
         (r#"{"time_zone": "Europe/Pari"}"#, 422, "time_zone"),
         (r#"{"name": "x", "time_zone": "Nowhere"}"#, 422, "time_zone"),
         (r#"{"name": "#, 400, "JSON"),
-        ("[]", 422, "object"),
+        ("[]", 422, "JSON object"),
+        ("null", 422, "JSON object"),
     ] {
         let answer = server.call("PUT", "/api/v1/sites/shop", body).await;
         assert_eq!(answer.status, status, "{body}: {:?}", answer.body);

@@ -1,5 +1,7 @@
 //! The role over real sockets, as SDKs and browsers speak to it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;

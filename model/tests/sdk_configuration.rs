@@ -1,5 +1,7 @@
 //! Each change that breaks an SDK is reported at its place; nothing else is.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
+
 use fanal_model::sdk_configuration::{PROBLEMS_MAX, Sdk, validate};
 use serde_json::{Value, json};
 

@@ -7,8 +7,8 @@
 
 use std::borrow::Cow;
 
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, StatusCode};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Map, Value};
 
 use crate::http::{Body, BodyError, Response};
@@ -22,6 +22,12 @@ pub struct Problem {
     pub title: &'static str,
     /// What happened here and what to do about it.
     pub detail: Cow<'static, str>,
+    /// What few problems have; apart, because a problem travels in `Result`s.
+    more: Option<Box<More>>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct More {
     members: Map<String, Value>,
     retry_after_s: Option<u32>,
     allow: Option<&'static str>,
@@ -37,43 +43,38 @@ impl Problem {
     ) -> Self {
         // Python SDKs take 403 for success and throw the data away.
         debug_assert!(status != StatusCode::FORBIDDEN, "403 must not be sent to SDKs");
-        Self {
-            status,
-            code,
-            title,
-            detail: detail.into(),
-            members: Map::new(),
-            retry_after_s: None,
-            allow: None,
-            challenge: None,
-        }
+        Self { status, code, title, detail: detail.into(), more: None }
+    }
+
+    fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
     }
 
     /// An additional member of the JSON object.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
-        self.members.insert(name.to_owned(), value.into());
+        self.more().members.insert(name.to_owned(), value.into());
         self
     }
 
     /// Sets `Retry-After`.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
-        self.retry_after_s = Some(seconds);
+        self.more().retry_after_s = Some(seconds);
         self
     }
 
     /// Sets `Allow`, which 405 must have.
     #[must_use]
     pub fn allow(mut self, methods: &'static str) -> Self {
-        self.allow = Some(methods);
+        self.more().allow = Some(methods);
         self
     }
 
     /// Sets `WWW-Authenticate`, which 401 must have.
     #[must_use]
     pub fn challenge(mut self, scheme: &'static str) -> Self {
-        self.challenge = Some(scheme);
+        self.more().challenge = Some(scheme);
         self
     }
 
@@ -105,7 +106,9 @@ impl Problem {
         object.insert("code".to_owned(), self.code.into());
         object.insert("detail".to_owned(), self.detail.as_ref().into());
         object.insert("message".to_owned(), self.detail.as_ref().into());
-        object.extend(self.members.clone());
+        if let Some(more) = &self.more {
+            object.extend(more.members.clone());
+        }
         Value::Object(object).to_string()
     }
 
@@ -116,16 +119,24 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(more) = self.more {
+            more.insert(headers);
+        }
+        response
+    }
+}
+
+impl More {
+    fn insert(self, headers: &mut HeaderMap) {
         if let Some(seconds) = self.retry_after_s {
             headers.insert(RETRY_AFTER, seconds.into());
         }
         if let Some(methods) = self.allow {
-            headers.insert(http::header::ALLOW, HeaderValue::from_static(methods));
+            headers.insert(ALLOW, HeaderValue::from_static(methods));
         }
         if let Some(scheme) = self.challenge {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
         }
-        response
     }
 }
 

@@ -1,5 +1,7 @@
 //! The catalogue on real files: restarts, two processes' handles, broken files.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -189,4 +191,33 @@ async fn a_file_that_is_no_catalogue_or_is_damaged_or_too_new_is_refused_with_a_
 
     let error = Catalogue::open(Path::new("/nowhere/at/all/catalogue.sqlite")).await.unwrap_err();
     assert!(matches!(error, CatalogueError::CannotOpen(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_file_that_another_process_keeps_locked_is_said_to_be_and_works_afterwards() {
+    use sqlx::Connection;
+    let folder = tempfile::tempdir().unwrap();
+    let catalogue = with_site(folder.path()).await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("catalogue.sqlite"));
+    let mut other = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
+    let error = catalogue.publish(&code("shop"), None, b"{}", "admin", NOW_MS).await.unwrap_err();
+    assert!(matches!(error, CatalogueError::Locked(_)), "{error}");
+    assert!(catalogue.configurations().get("shop", None).is_none());
+    lock.rollback().await.unwrap();
+    catalogue.publish(&code("shop"), None, b"{}", "admin", NOW_MS).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_refused_change_leaves_the_site_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let catalogue = with_site(folder.path()).await;
+    let change = |site: &mut Site| {
+        site.name = "changed".to_owned();
+        Err::<(), _>("refused")
+    };
+    assert_eq!(catalogue.change_site(&code("shop"), change).await.unwrap(), Err("refused"));
+    assert_eq!(catalogue.change_site(&code("new"), change).await.unwrap(), Err("refused"));
+    assert_eq!(catalogue.sites().get("shop").unwrap().name, "shop");
+    assert!(!catalogue.sites().contains("new"));
 }

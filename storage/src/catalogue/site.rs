@@ -5,9 +5,18 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use fanal_model::{AddressPolicy, SiteCode};
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row, Sqlite, Transaction};
 
 use super::{Catalogue, CatalogueError, Change};
+
+/// The columns that [`read_row`] reads.
+macro_rules! select {
+    () => {
+        "SELECT site_code, name, address_policy, session_timeout_ms, visitor_cookie, cookie_domain, \
+         heartbeat_extends, time_zone FROM sites"
+    };
+}
 
 /// One site.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +105,41 @@ impl Catalogue {
     pub async fn put_site(&self, site: &Site) -> Result<Change, CatalogueError> {
         let mut write = self.write().await?;
         let known = exists(&mut write, site.code.as_str()).await.map_err(|error| self.failed(error))?;
+        self.store(write, site).await?;
+        Ok(if known { Change::Changed } else { Change::Created })
+    }
+
+    /// Changes the site as it stands now, or a new one with the defaults. When
+    /// `change` refuses, nothing happens; nobody else writes meanwhile.
+    pub async fn change_site<E>(
+        &self,
+        code: &SiteCode,
+        change: impl FnOnce(&mut Site) -> Result<(), E>,
+    ) -> Result<Result<(Change, Site), E>, CatalogueError> {
+        let mut write = self.write().await?;
+        let failed = |error| self.failed(error);
+        let row = sqlx::query(concat!(select!(), " WHERE site_code = ?"))
+            .bind(code.as_str())
+            .fetch_optional(&mut *write)
+            .await
+            .map_err(failed)?;
+        let kind = if row.is_some() { Change::Changed } else { Change::Created };
+        let mut site = match row {
+            Some(row) => read_row(&row).map_err(failed)?,
+            None => Site::new(code.clone()),
+        };
+        if let Err(refused) = change(&mut site) {
+            return Ok(Err(refused));
+        }
+        self.store(write, &site).await?;
+        Ok(Ok((kind, site)))
+    }
+
+    async fn store(
+        &self,
+        mut write: Transaction<'static, Sqlite>,
+        site: &Site,
+    ) -> Result<(), CatalogueError> {
         let cookie_domain = site.visitor_cookie.as_ref().and_then(|cookie| cookie.domain.as_deref());
         sqlx::query(
             "INSERT INTO sites (site_code, name, address_policy, session_timeout_ms, visitor_cookie, \
@@ -117,8 +161,7 @@ impl Catalogue {
         .await
         .map_err(|error| self.failed(error))?;
         write.commit().await.map_err(|error| self.failed(error))?;
-        self.refresh().await?;
-        Ok(if known { Change::Changed } else { Change::Created })
+        self.refresh().await
     }
 }
 
@@ -133,29 +176,24 @@ pub(super) async fn exists(
 }
 
 pub(super) async fn load(read: &mut Transaction<'static, Sqlite>) -> Result<Vec<Site>, sqlx::Error> {
-    let rows = sqlx::query(
-        "SELECT site_code, name, address_policy, session_timeout_ms, visitor_cookie, cookie_domain, \
-         heartbeat_extends, time_zone FROM sites",
-    )
-    .fetch_all(&mut **read)
-    .await?;
+    let rows = sqlx::query(select!()).fetch_all(&mut **read).await?;
+    rows.iter().map(read_row).collect()
+}
+
+fn read_row(row: &SqliteRow) -> Result<Site, sqlx::Error> {
     let decode = |error: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(error);
-    rows.iter()
-        .map(|row| {
-            let domain: String = row.try_get("cookie_domain")?;
-            let cookie: bool = row.try_get("visitor_cookie")?;
-            Ok(Site {
-                code: SiteCode::parse(row.try_get("site_code")?).map_err(|error| decode(error.into()))?,
-                name: row.try_get("name")?,
-                address_policy: AddressPolicy::parse(row.try_get("address_policy")?)
-                    .map_err(|error| decode(error.into()))?,
-                session_timeout_ms: u64::try_from(row.try_get::<i64, _>("session_timeout_ms")?)
-                    .map_err(|error| decode(error.into()))?,
-                visitor_cookie: cookie
-                    .then(|| VisitorCookie { domain: Some(domain).filter(|domain| !domain.is_empty()) }),
-                heartbeat_extends: row.try_get("heartbeat_extends")?,
-                time_zone: row.try_get("time_zone")?,
-            })
-        })
-        .collect()
+    let domain: String = row.try_get("cookie_domain")?;
+    let cookie: bool = row.try_get("visitor_cookie")?;
+    Ok(Site {
+        code: SiteCode::parse(row.try_get("site_code")?).map_err(|error| decode(error.into()))?,
+        name: row.try_get("name")?,
+        address_policy: AddressPolicy::parse(row.try_get("address_policy")?)
+            .map_err(|error| decode(error.into()))?,
+        session_timeout_ms: u64::try_from(row.try_get::<i64, _>("session_timeout_ms")?)
+            .map_err(|error| decode(error.into()))?,
+        visitor_cookie: cookie
+            .then(|| VisitorCookie { domain: Some(domain).filter(|domain| !domain.is_empty()) }),
+        heartbeat_extends: row.try_get("heartbeat_extends")?,
+        time_zone: row.try_get("time_zone")?,
+    })
 }
