@@ -57,3 +57,28 @@ impl CatalogueError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::SqliteConnectOptions;
+    use sqlx::{ConnectOptions, Connection};
+
+    use super::*;
+
+    /// What SQLite itself says when a page more does not fit.
+    #[tokio::test]
+    async fn a_full_disk_and_a_read_only_file_are_told_apart() {
+        let mut file = SqliteConnectOptions::new().in_memory(true).connect().await.unwrap();
+        let grow =
+            "PRAGMA max_page_count = 4; CREATE TABLE t (b BLOB); INSERT INTO t VALUES (zeroblob(100000));";
+        let full = sqlx::raw_sql(grow).execute(&mut file).await.unwrap_err();
+        let full = CatalogueError::of(Path::new("catalogue.sqlite"), full);
+        assert!(matches!(full, CatalogueError::DiskFull(_)), "{full}");
+        assert!(full.to_string().contains("free some space"));
+        sqlx::raw_sql("PRAGMA query_only = 1").execute(&mut file).await.unwrap();
+        let refused = sqlx::raw_sql("CREATE TABLE u (b BLOB)").execute(&mut file).await.unwrap_err();
+        let refused = CatalogueError::of(Path::new("catalogue.sqlite"), refused);
+        assert!(matches!(refused, CatalogueError::ReadOnly(_)), "{refused}");
+        file.close().await.unwrap();
+    }
+}
