@@ -127,6 +127,25 @@ impl Default for Settings {
 }
 
 impl IngestConfig {
+    /// The section with the defaults of every key that has one.
+    #[must_use]
+    pub fn new(listen: ListenAddress, address_key_file: PathBuf) -> Self {
+        Self {
+            listen,
+            listen_tls: None,
+            tls: None,
+            node: String::new(),
+            address_key_file,
+            trusted_proxies: Networks::default(),
+            client_address_header: ClientAddressHeader::default(),
+            body_bytes_max: defaults::body_bytes_max(),
+            body_timeout: defaults::body_timeout(),
+            line_bytes_max: defaults::line_bytes_max(),
+            lines_max: defaults::lines_max(),
+            request_bytes_max: defaults::request_bytes_max(),
+        }
+    }
+
     /// Checks what the types alone cannot. `host_name` stands in for an empty `node`.
     pub fn resolve(&self, host_name: &str) -> Result<Settings, ConfigProblem> {
         if self.listen_tls.is_some() != self.tls.is_some() {

@@ -10,6 +10,7 @@ mod error;
 mod lines;
 mod position;
 mod remote;
+mod report;
 mod run;
 mod source;
 mod state;
@@ -18,7 +19,8 @@ pub use endpoint::ImportEndpoint;
 pub use error::ImportError;
 pub use position::{HeadHash, Position};
 pub use remote::RemoteTarget;
-pub use run::{FileReport, ImportOptions, Importer, Progress, Report};
+pub use report::{FileReport, Progress, Report};
+pub use run::{ImportOptions, Importer};
 pub use source::Input;
 pub use state::{Imports, LocalTarget};
 

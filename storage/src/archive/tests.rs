@@ -205,3 +205,40 @@ async fn only_wanted_beacons_are_read() {
     }
     assert_eq!(seen, [from, from + 10_000, from + 20_000]);
 }
+
+/// Reads all rows and the footer, and says what it found.
+const OTHER_READER: &str = r#"
+import glob, json, sys
+import duckdb, pyarrow.parquet as pq
+root = sys.argv[1]
+files = sorted(glob.glob(root + "/beacons/v1/0/*.parquet"))
+rows = sum(pq.read_table(f).num_rows for f in files)
+notes = [pq.ParquetFile(f).metadata.metadata for f in files]
+archived = sum(r["archived"] for n in notes for r in json.loads(n[b"fanal.ledger"])["rows"])
+first = int(notes[0][b"fanal.first_offset"])
+table = "read_parquet('" + root + "/beacons/v1/*/*.parquet')"
+duck = duckdb.sql("SELECT count(*), min(log_offset), max(epoch_ms(received_at_ms)), count(DISTINCT line), "
+                  "string_agg(DISTINCT source, ',' ORDER BY source) FROM " + table).fetchone()
+dead = duckdb.sql("SELECT count(*), any_value(reason) FROM read_parquet('" + root + "/dead/v1/*/*.parquet')").fetchone()
+print(rows, archived, first, *duck, *dead)
+"#;
+
+#[tokio::test]
+async fn other_readers_read_the_archive() {
+    let python = LocalPath::new(env!("CARGO_MANIFEST_DIR")).join("../.cache/venv-parquet/bin/python");
+    if !python.exists() {
+        eprintln!("not run: {} needs pyarrow and duckdb from PyPI", python.display());
+        return;
+    }
+    let (log, dir) = (log(20), tempfile::tempdir().unwrap());
+    archive_all(&log, dir.path(), Rotation::default(), 1 << 20).await;
+    let output =
+        std::process::Command::new(python).args(["-c", OTHER_READER]).arg(dir.path()).output().unwrap();
+    let (said, failed) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let last_ms = 1_700_000_000_000_u64 + 190_000;
+    assert_eq!(
+        said.trim(),
+        format!("60 60 0 60 0 {last_ms} 60 http,nginx-log 20 missing_visitor"),
+        "{failed}"
+    );
+}
