@@ -218,8 +218,8 @@ archived = sum(r["archived"] for n in notes for r in json.loads(n[b"fanal.ledger
 first = int(notes[0][b"fanal.first_offset"])
 table = "read_parquet('" + root + "/beacons/v1/*/*.parquet')"
 duck = duckdb.sql("SELECT count(*), min(log_offset), max(epoch_ms(received_at_ms)), count(DISTINCT line), "
-                  "string_agg(DISTINCT source, ',' ORDER BY source) FROM " + table).fetchone()
-dead = duckdb.sql("SELECT count(*), any_value(reason) FROM read_parquet('" + root + "/dead/v1/*/*.parquet')").fetchone()
+                  "string_agg(DISTINCT source, ',' ORDER BY source) FROM " + table).fetchall()[0]
+dead = duckdb.sql("SELECT count(*), any_value(reason) FROM read_parquet('" + root + "/dead/v1/*/*.parquet')").fetchall()[0]
 print(rows, archived, first, *duck, *dead)
 "#;
 

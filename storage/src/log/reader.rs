@@ -20,7 +20,7 @@ pub struct Reader {
     segment: Arc<Segment>,
     file: File,
     /// Byte of `segment` where a commit begins.
-    position: u64,
+    byte: u64,
     /// The record that comes next.
     offset: u64,
 }
@@ -33,9 +33,9 @@ impl Reader {
         }
         let segment = find(&shared, from_offset)?;
         let file = open(&segment)?;
-        let position = segment.seek_hint(from_offset);
+        let byte = segment.seek_hint(from_offset);
         let durable = shared.durable.subscribe();
-        Ok(Self { shared, durable, segment, file, position, offset: from_offset })
+        Ok(Self { shared, durable, segment, file, byte, offset: from_offset })
     }
 
     /// Offset of the record that comes next.
@@ -64,12 +64,12 @@ impl Reader {
     pub fn try_next(&mut self, max_bytes: usize) -> Result<Option<Chunk>, ReadError> {
         loop {
             let durable = self.segment.durable_bytes();
-            if self.position < durable {
+            if self.byte < durable {
                 let header = self.header_at()?;
                 if header.end_offset() > self.offset {
                     return self.read(header, durable, max_bytes).map(Some);
                 }
-                self.position += header.commit_len() as u64;
+                self.byte += header.commit_len() as u64;
             } else if let Some(next) = self.following() {
                 // The segment may have grown between the two looks.
                 if self.segment.durable_bytes() == durable {
@@ -78,7 +78,7 @@ impl Reader {
                     }
                     self.file = open(&next)?;
                     self.segment = next;
-                    self.position = 0;
+                    self.byte = 0;
                 }
             } else {
                 return Ok(None);
@@ -94,20 +94,20 @@ impl Reader {
 
     fn header_at(&self) -> Result<Header, ReadError> {
         let mut head = [0; HEADER_BYTES];
-        self.read_exact(&mut head, self.position)?;
+        self.read_exact(&mut head, self.byte)?;
         Header::decode(&head).map_err(|detail| self.damage(detail))
     }
 
     /// Reads the commit of `first` and those after it that fit.
     fn read(&mut self, first: Header, durable: u64, max_bytes: usize) -> Result<Chunk, ReadError> {
         let wanted = max_bytes.max(first.commit_len()) as u64;
-        let len = wanted.min(durable - self.position);
+        let len = wanted.min(durable - self.byte);
         let len = usize::try_from(len).map_err(|_| self.damage("the commit is larger than memory"))?;
         if len < first.commit_len() {
             return Err(self.damage("the commit is cut off"));
         }
         let mut bytes = vec![0; len];
-        self.read_exact(&mut bytes, self.position)?;
+        self.read_exact(&mut bytes, self.byte)?;
         let mut whole = 0;
         let mut next_offset = first.base_offset;
         while let Some(head) = bytes[whole..].first_chunk() {
@@ -125,7 +125,7 @@ impl Reader {
             next_offset = header.end_offset();
         }
         bytes.truncate(whole);
-        self.position += whole as u64;
+        self.byte += whole as u64;
         let first_offset = std::mem::replace(&mut self.offset, next_offset);
         Ok(Chunk::new(bytes, first_offset, next_offset))
     }
@@ -141,7 +141,7 @@ impl Reader {
     }
 
     fn damage_at(&self, after: usize, first_offset: u64, detail: &'static str) -> ReadError {
-        let (file, position) = (self.segment.path.clone(), self.position + after as u64);
+        let (file, position) = (self.segment.path.clone(), self.byte + after as u64);
         ReadError::Damaged(Damage { file, position, first_offset, detail })
     }
 }

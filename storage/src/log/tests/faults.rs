@@ -193,3 +193,62 @@ async fn a_second_process_is_told_who_holds_the_directory() {
     drop(log);
     Log::open(dir.path(), LogConfig::default()).unwrap();
 }
+
+/// Set in a child process that appends until it is killed: its directory.
+const WRITER_DIR: &str = "FANAL_TEST_WRITER_DIR";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_killed_process_acknowledged_is_there_whole_and_once() {
+    use std::io::{BufRead, BufReader, Write};
+    if let Ok(dir) = std::env::var(WRITER_DIR) {
+        return append_until_killed(Path::new(&dir)).await;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut acknowledged = std::collections::BTreeSet::new();
+    for round in 0..5 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "--nocapture",
+                "log::tests::faults::what_a_killed_process_acknowledged_is_there_whole_and_once",
+            ])
+            .env(WRITER_DIR, dir.path())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut acks = lines.map_while(Result::ok).filter_map(|l| l.strip_prefix("ack ").map(str::to_owned));
+        acknowledged.extend(acks.by_ref().take(200 + 77 * round));
+        child.kill().unwrap();
+        // What was on its way when it died was acknowledged as well.
+        acknowledged.extend(acks);
+        child.wait().unwrap();
+        let log = Log::open(dir.path(), LogConfig::default()).unwrap();
+        let found = read_from(&log, 0).unwrap();
+        let names: std::collections::BTreeSet<_> = found.iter().map(|r| r.2.clone()).collect();
+        assert!(acknowledged.is_subset(&names), "round {round} lost acknowledged records");
+        assert_eq!(found.len(), 2 * names.len(), "each batch is there with both records, once");
+        assert!(found.chunks(2).all(|pair| pair[0].2 == pair[1].2));
+    }
+    assert!(acknowledged.len() > 1000);
+    std::io::stdout().flush().unwrap();
+}
+
+async fn append_until_killed(dir: &Path) {
+    let log = Log::open(dir, LogConfig { segment_bytes: 20_000, ..LogConfig::default() }).unwrap();
+    let mut tasks = Vec::new();
+    for task in 0..8 {
+        let appender = log.appender();
+        tasks.push(tokio::spawn(async move {
+            for n in 0.. {
+                let name = format!("{}-{task}-{n}", std::process::id());
+                appender.append(batch(&[&name, &name])).await.unwrap();
+                println!("ack {name}");
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
