@@ -13,10 +13,12 @@ mod answers;
 mod cookie;
 mod key;
 mod metrics;
+mod run;
 mod service;
 mod sink;
 
 pub use config::{ClientAddressHeader, ConfigProblem, IngestConfig, Settings};
 pub use key::{AddressKey, KeyError};
 pub use metrics::describe;
+pub use run::run;
 pub use service::Ingest;

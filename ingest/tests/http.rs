@@ -371,3 +371,43 @@ async fn what_was_answered_204_is_there_after_reopening_the_log() {
     assert_eq!(acknowledged, 20);
     stop.stop();
 }
+
+#[tokio::test]
+async fn the_role_answers_health_beside_beacons_and_ends_with_the_stop() {
+    let (log, health, stop) = (MemoryLog::new(Arc::new(|| NOW_MS)), Health::new(), Stop::new());
+    let key = AddressKey::of(&Secret::new("test"));
+    let ingest =
+        Ingest::new(log.clone(), sites(), Settings::default(), key, Arc::new(|| NOW_MS), health.clone());
+    let metrics = fanal_service::metrics::Metrics::install().unwrap();
+    let operations = fanal_service::operations::Operations { health, metrics };
+    let listener = Listener::clear(bind("127.0.0.1:0".parse().unwrap(), "test").unwrap());
+    let address = listener.local_addr().unwrap();
+    let running = tokio::spawn(fanal_ingest::run(
+        Arc::new(ingest),
+        operations,
+        vec![listener],
+        HttpLimits::default(),
+        stop.clone(),
+    ));
+    assert_eq!(post(address, "siteCode=shop", &[], LINE).await.0, 204);
+    let text = ask(address, "/metrics").await;
+    assert!(text.starts_with("HTTP/1.1 200"), "{text}");
+    assert!(text.contains("ingest_lines_total{outcome=\"accepted\"} "), "{text}");
+    assert!(ask(address, "/health/ready").await.starts_with("HTTP/1.1 200"));
+    log.refuse(Some(AppendError::Full));
+    assert_eq!(post(address, "siteCode=shop", &[], LINE).await.0, 503);
+    let text = ask(address, "/health/ready").await;
+    assert!(text.starts_with("HTTP/1.1 503") && text.contains("full"), "{text}");
+    stop.stop();
+    tokio::time::timeout(Duration::from_secs(5), running).await.unwrap().unwrap().unwrap();
+}
+
+/// The whole answer to a GET, as text.
+async fn ask(address: SocketAddr, path: &str) -> String {
+    let mut raw = TcpStream::connect(address).await.unwrap();
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    raw.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    raw.read_to_string(&mut answer).await.unwrap();
+    answer
+}

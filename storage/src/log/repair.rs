@@ -16,6 +16,9 @@ use super::{open, positions, positions_dir, quarantine_dir, segments_dir};
 /// Records in one commit of nothing but `Lost` marks.
 const LOST_PER_COMMIT: u64 = 100_000;
 
+/// Repairs of one place; more mean a disk that must be replaced.
+const QUARANTINED_MAX: u32 = 1000;
+
 /// What a repair did. Empty regions: nothing was damaged.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RepairReport {
@@ -212,8 +215,14 @@ impl<'r> Mending<'r> {
             return Ok(None);
         }
         let stem = self.file.file_stem().unwrap_or_default().to_string_lossy();
-        let path = quarantine_dir(self.dir).join(format!("{stem}-{at}.bin"));
-        let mut file = File::create(&path)?;
+        // What an earlier repair saved is never written over.
+        let names = (0..QUARANTINED_MAX).map(|n| match n {
+            0 => format!("{stem}-{at}.bin"),
+            n => format!("{stem}-{at}.{n}.bin"),
+        });
+        let mut paths = names.map(|name| quarantine_dir(self.dir).join(name));
+        let path = paths.find(|path| !path.exists()).ok_or(io::ErrorKind::AlreadyExists)?;
+        let mut file = File::create_new(&path)?;
         file.write_all(region)?;
         file.sync_all()?;
         Ok(Some(path))
