@@ -1,0 +1,61 @@
+//! The child process that holds the embedded ClickHouse engine.
+//!
+//! A process of its own, so that a crash of the engine costs a restart of it and
+//! not the collector. Its listener comes as standard input: the parent bound it,
+//! and clients wait in its queue while the child is started again.
+
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use clap::Args;
+use fanal_clickhouse_embedded::{ServeError, ServerConfig, die_with_parent, find_library, serve};
+use fanal_service::logs::{self, LogFormat};
+use fanal_service::stop::{Stop, on_signals};
+
+/// How long another engine on the same folder is waited for.
+const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(25);
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Folder of the engine's data.
+    #[arg(long)]
+    data_dir: PathBuf,
+    /// Process id of the `fanal` that started this one.
+    #[arg(long)]
+    parent: u32,
+    #[arg(long, default_value = "auto")]
+    log_format: String,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    die_with_parent(arguments.parent).context("the embedded ClickHouse is started by `fanal` itself")?;
+    let format = match arguments.log_format.as_str() {
+        "json" => LogFormat::Json,
+        "human" => LogFormat::Human,
+        _ => LogFormat::Auto,
+    };
+    let _logs = logs::start(format, "warn")?;
+    let listener: std::net::TcpListener =
+        std::io::stdin().as_fd().try_clone_to_owned().context("standard input is not a listener")?.into();
+    listener.set_nonblocking(true).context("standard input is not a listener")?;
+    let config = ServerConfig::new(find_library()?, arguments.data_dir.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let stop = Stop::new();
+        let _reload = on_signals(&stop)?;
+        let began = Instant::now();
+        loop {
+            let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;
+            let stopped = stop.clone();
+            match serve(config.clone(), listener, async move { stopped.stopped().await }).await {
+                // The engine of a parent that was killed needs a moment to end.
+                Err(ServeError::DirectoryInUse { .. }) if began.elapsed() < PREDECESSOR_TIMEOUT => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                ended => return Ok(ended?),
+            }
+        }
+    })
+}

@@ -1,0 +1,82 @@
+//! `fanal reconcile`: the proof that nothing was lost.
+
+use clap::Args;
+use fanal_etl::day::Day;
+use fanal_etl::reconcile::{Range, Reconciliation, reconcile};
+use fanal_model::SiteCode;
+use serde_json::json;
+
+use super::Installation;
+use crate::exit::Ending;
+use crate::output::{Output, table};
+use crate::session::Session;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    installation: Installation,
+    /// One site; all by default.
+    #[arg(long, value_name = "S")]
+    site: Option<String>,
+    /// First day, in UTC.
+    #[arg(long, value_name = "DAY")]
+    from: Option<String>,
+    /// Last day, included.
+    #[arg(long, value_name = "DAY")]
+    to: Option<String>,
+}
+
+pub(crate) fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
+    let range = range(arguments).map_err(|error| Ending::WrongUse(error.to_string()))?;
+    let _logs = super::quiet_logs()?;
+    let config = arguments.installation.config()?;
+    super::runtime()?.block_on(async {
+        let session = Session::open(config.clone()).await?;
+        let result = prove(&session, &config, &range).await;
+        session.close().await;
+        let result = result?;
+        show(&result, output);
+        if result.broken.is_empty() { Ok(()) } else { Err(Ending::Negative.into()) }
+    })
+}
+
+async fn prove(
+    session: &Session,
+    config: &crate::config::Config,
+    range: &Range,
+) -> anyhow::Result<Reconciliation> {
+    session.catch_up().await?;
+    Ok(reconcile(&session.clickhouse(config)?, range).await?)
+}
+
+fn range(arguments: &Arguments) -> anyhow::Result<Range> {
+    let day = |text: &Option<String>| text.as_deref().map(Day::parse).transpose();
+    Ok(Range {
+        site: arguments.site.as_deref().map(SiteCode::parse).transpose()?.map(|site| site.to_string()),
+        from: day(&arguments.from)?,
+        to: day(&arguments.to)?,
+    })
+}
+
+fn show(result: &Reconciliation, output: &Output) {
+    let rows: Vec<Vec<String>> = result
+        .stages
+        .iter()
+        .map(|sum| vec![sum.stage.clone(), sum.outcome.clone(), sum.count.to_string()])
+        .collect();
+    let mut text = table(&["stage", "outcome", "count"], &rows);
+    match result.broken.first() {
+        None => text.push_str(&format!("\nconserved in all {} minutes of sites", result.compared)),
+        Some(first) => text.push_str(&format!(
+            "\nNOT conserved; first at {} UTC, site {}: {}",
+            first.minute,
+            first.site_code,
+            first.law()
+        )),
+    }
+    let conserved = result.broken.is_empty();
+    let value = json!({
+        "conserved": conserved, "compared": result.compared, "stages": result.stages, "broken": result.broken,
+    });
+    output.result(&text, &value);
+}

@@ -1,0 +1,25 @@
+//! `fanal run`: the roles of a configuration file.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::config::Config;
+use crate::node;
+
+#[derive(Args)]
+pub(crate) struct Arguments {
+    /// Configuration file; `fanal config reference` lists its keys.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let config = Config::read(&arguments.config)?;
+    let _logs = fanal_service::logs::start(config.logs.format, &config.logs.filter)?;
+    super::runtime()?.block_on(async {
+        let node = node::Node::start(config).await?;
+        tracing::info!(addresses = ?node.addresses, "ready");
+        node.until_stopped().await
+    })
+}

@@ -1,0 +1,244 @@
+//! The configuration of a whole installation, as typed, with its defaults.
+//!
+//! The doc comments and `reference.toml` are the manual; a test holds them
+//! together. Unknown keys are refused by name.
+
+mod defaults;
+mod dev;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fanal_etl::EtlConfig;
+use fanal_ingest::IngestConfig;
+use fanal_model::{ByteSize, HumanDuration};
+use fanal_service::config::{ListenAddress, TlsSection, byte_size, human_duration};
+use fanal_service::logs::LogFormat;
+use fanal_storage::archive::Rotation;
+use fanal_storage::log::LogConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::exit::Ending;
+
+/// Every key, with its default and meaning.
+pub(crate) const REFERENCE: &str = include_str!("reference.toml");
+
+/// The file.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// Folder of everything embedded: event log, archive, catalogue, tables, keys.
+    pub(crate) data_dir: PathBuf,
+    /// After SIGTERM: the longest that requests, flushes and commits may take.
+    #[serde(default = "defaults::drain_timeout", with = "human_duration")]
+    pub(crate) drain_timeout: HumanDuration,
+    #[serde(default)]
+    pub(crate) logs: LogsSection,
+    #[serde(default)]
+    pub(crate) event_log: EventLogSection,
+    #[serde(default)]
+    pub(crate) archive: ArchiveSection,
+    #[serde(default)]
+    pub(crate) clickhouse: ClickHouseSection,
+    /// The collector; without this section the role does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ingest: Option<IngestConfig>,
+    /// Archive, visits and rebuild; without this section the role does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) etl: Option<EtlSection>,
+    /// What goes out to browsers and SDKs, on the collector's listeners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) delivery: Option<DeliverySection>,
+    /// The admin API; without this section the role does not run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) admin: Option<AdminSection>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogsSection {
+    /// `auto` (human on a terminal, else JSON), `human`, `json`.
+    pub(crate) format: LogFormat,
+    /// A level, or levels by part, as in `RUST_LOG`.
+    pub(crate) filter: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct EventLogSection {
+    #[serde(with = "byte_size")]
+    pub(crate) segment_bytes: ByteSize,
+    #[serde(with = "human_duration")]
+    pub(crate) retention: HumanDuration,
+    #[serde(with = "byte_size")]
+    pub(crate) commit_bytes_max: ByteSize,
+    #[serde(with = "byte_size")]
+    pub(crate) queue_bytes_max: ByteSize,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ArchiveSection {
+    #[serde(with = "human_duration")]
+    pub(crate) bucket: HumanDuration,
+    pub(crate) records_max: u64,
+    #[serde(with = "byte_size")]
+    pub(crate) bytes_max: ByteSize,
+    #[serde(with = "human_duration")]
+    pub(crate) seal_after: HumanDuration,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ClickHouseSection {
+    /// Where the embedded engine answers the ClickHouse HTTP interface.
+    pub(crate) listen: ListenAddress,
+    /// A ClickHouse server to use in place of the embedded engine, such as `http://ch-1:8123`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) url: Option<String>,
+    pub(crate) database: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<String>,
+    /// File (mode 0600) with the password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) password_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct EtlSection {
+    #[serde(with = "human_duration")]
+    pub(crate) allowed_lateness: HumanDuration,
+    #[serde(with = "human_duration")]
+    pub(crate) dedupe_horizon: HumanDuration,
+    #[serde(with = "human_duration")]
+    pub(crate) flush_interval: HumanDuration,
+    pub(crate) flush_records_max: u32,
+    #[serde(with = "human_duration")]
+    pub(crate) checkpoint_interval: HumanDuration,
+    #[serde(with = "human_duration")]
+    pub(crate) rebuild_quiet: HumanDuration,
+    #[serde(with = "human_duration")]
+    pub(crate) rebuild_wait_max: HumanDuration,
+    pub(crate) rebuild_events_max: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeliverySection {
+    /// Where the real-time stream is answered; SDKs use port 8110.
+    pub(crate) sse_listen: ListenAddress,
+    /// Its certificate; SDKs speak TLS to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sse_tls: Option<TlsSection>,
+}
+
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct AdminSection {
+    pub(crate) listen: ListenAddress,
+    /// File (mode 0600) with the admin token; made if it is not there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) token_file: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads and checks a file; touches no network.
+    pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
+        let bad = |text: String| Ending::BadConfiguration(text);
+        let config: Self = fanal_service::config::read(file).map_err(|error| bad(error.to_string()))?;
+        config.check().map_err(|problem| bad(format!("{}: {problem}", file.display())))?;
+        Ok(config)
+    }
+
+    /// The configuration of `fanal dev` on this folder, with the default addresses.
+    pub(crate) fn dev(data_dir: &Path) -> Self {
+        dev::config(data_dir)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.role_names().is_empty() {
+            return Err("it enables no role; add [ingest], [etl], [delivery] or [admin]".to_owned());
+        }
+        if self.delivery.is_some() && self.ingest.is_none() {
+            return Err("[delivery] answers on the listeners of [ingest]; add that section".to_owned());
+        }
+        if let Some(ingest) = &self.ingest {
+            ingest.resolve("host").map_err(|problem| problem.to_string())?;
+            if ingest.request_bytes_max > self.event_log.commit_bytes_max {
+                return Err("ingest.request_bytes_max is larger than event_log.commit_bytes_max".to_owned());
+            }
+        }
+        let database = &self.clickhouse.database;
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
+        if database.is_empty() || !database.bytes().all(is_plain) {
+            return Err(format!("clickhouse.database `{database}` is not a name of a-z 0-9 _"));
+        }
+        if let Some(tls) = self.delivery.as_ref().and_then(|delivery| delivery.sse_tls.as_ref())
+            && tls.certificate == tls.key
+        {
+            return Err("delivery.sse_tls: certificate and key are the same file".to_owned());
+        }
+        Ok(())
+    }
+
+    /// The roles that run.
+    pub(crate) fn role_names(&self) -> Vec<&'static str> {
+        let roles = [
+            ("ingest", self.ingest.is_some()),
+            ("etl", self.etl.is_some()),
+            ("delivery", self.delivery.is_some()),
+            ("admin", self.admin.is_some()),
+        ];
+        roles.iter().filter(|(_, is_on)| *is_on).map(|(name, _)| *name).collect()
+    }
+
+    /// A path in the data folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.data_dir.join(name)
+    }
+
+    pub(crate) fn admin_token_file(&self) -> PathBuf {
+        let named = self.admin.as_ref().and_then(|admin| admin.token_file.clone());
+        named.unwrap_or_else(|| self.path("admin.token"))
+    }
+
+    pub(crate) fn log_config(&self) -> LogConfig {
+        let section = &self.event_log;
+        LogConfig {
+            segment_bytes: section.segment_bytes.0,
+            retention: section.retention.0,
+            commit_bytes_max: usize::try_from(section.commit_bytes_max.0).unwrap_or(usize::MAX),
+            queue_bytes_max: usize::try_from(section.queue_bytes_max.0).unwrap_or(usize::MAX),
+            ..LogConfig::default()
+        }
+    }
+
+    pub(crate) fn etl_config(&self) -> EtlConfig {
+        let section = self.etl.clone().unwrap_or_default();
+        EtlConfig {
+            allowed_lateness: section.allowed_lateness.0,
+            dedupe_horizon: section.dedupe_horizon.0,
+            flush_interval: section.flush_interval.0,
+            flush_records_max: section.flush_records_max as usize,
+            checkpoint_interval: section.checkpoint_interval.0,
+            rotation: Rotation {
+                bucket_ms: u64::try_from(self.archive.bucket.0.as_millis()).unwrap_or(u64::MAX),
+                records_max: self.archive.records_max,
+                bytes_max: self.archive.bytes_max.0,
+            },
+            seal_after: self.archive.seal_after.0,
+            rebuild_quiet: section.rebuild_quiet.0,
+            rebuild_wait_max: section.rebuild_wait_max.0,
+            rebuild_events_max: section.rebuild_events_max,
+            ..EtlConfig::default()
+        }
+    }
+
+    pub(crate) fn drain_timeout(&self) -> Duration {
+        self.drain_timeout.0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! What commands of this installation ask the process that holds its data:
+//! `/internal/v1/...` on the admin listener, behind the admin token.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use fanal_admin::ExtraRoute;
+use fanal_etl::Etl;
+use fanal_etl::day::Day;
+use fanal_etl::rebuild::{self, Report};
+use fanal_ingest::import::ImportEndpoint;
+use fanal_model::SiteCode;
+use fanal_service::http::{
+    Body, BodyLimits, Connection, Encoding, Request, Response, bytes_answer, json, read_body,
+};
+use fanal_service::problem::Problem;
+use futures_util::stream;
+use http::{Method, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::parts::Parts;
+
+const PREFIX: &str = "/internal/v1/";
+pub(crate) const REBUILD_PATH: &str = "/internal/v1/rebuild";
+pub(crate) const CATCH_UP_PATH: &str = "/internal/v1/catch-up";
+pub(crate) const PROGRESS_PATH: &str = "/internal/v1/progress";
+/// Steps of a rebuild that may wait for a slow reader.
+const STEPS_QUEUED: usize = 64;
+
+/// What `fanal rebuild` asks for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RebuildOrder {
+    /// `None`: all sites.
+    pub(crate) site: Option<String>,
+    pub(crate) from: String,
+    pub(crate) to: String,
+    pub(crate) dry_run: bool,
+}
+
+/// One line of the answer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RebuildOutcome {
+    Step { files_done: usize, files: usize, shard: u64, shards: u64 },
+    Done(RebuildReport),
+    Failed(String),
+}
+
+/// A [`Report`] for machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RebuildReport {
+    pub(crate) events: Rows,
+    pub(crate) visits: Rows,
+    pub(crate) duplicates: Rows,
+    pub(crate) beacons_read: u64,
+    pub(crate) unreadable: u64,
+    pub(crate) unsure_visitors: u64,
+    pub(crate) end_offset: u64,
+}
+
+/// Differences of one table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Rows {
+    pub(crate) added: u64,
+    pub(crate) changed: u64,
+    pub(crate) gone: u64,
+    pub(crate) same: u64,
+}
+
+impl From<rebuild::Difference> for Rows {
+    fn from(d: rebuild::Difference) -> Self {
+        Self { added: d.added, changed: d.changed, gone: d.gone, same: d.same }
+    }
+}
+
+impl From<Report> for RebuildReport {
+    fn from(report: Report) -> Self {
+        Self {
+            events: report.events.into(),
+            visits: report.visits.into(),
+            duplicates: report.duplicates.into(),
+            beacons_read: report.beacons_read,
+            unreadable: report.unreadable,
+            unsure_visitors: report.unsure_visitors,
+            end_offset: report.end_offset,
+        }
+    }
+}
+
+impl RebuildOrder {
+    /// Checks the texts.
+    pub(crate) fn request(&self) -> anyhow::Result<rebuild::Request> {
+        let sites = match &self.site {
+            None => None,
+            Some(site) => Some(BTreeSet::from([SiteCode::parse(site)?.to_string()])),
+        };
+        let (from, to) = (Day::parse(&self.from)?, Day::parse(&self.to)?);
+        anyhow::ensure!(from <= to, "the range ends ({to}) before it begins ({from}); swap --from and --to");
+        Ok(rebuild::Request { sites, from, to, is_dry_run: self.dry_run })
+    }
+
+    /// Runs it on the parts of this process.
+    pub(crate) async fn run(
+        &self,
+        etl: &Etl,
+        step: &mut (dyn FnMut(RebuildOutcome) + Send),
+    ) -> anyhow::Result<RebuildReport> {
+        let request = self.request()?;
+        etl.catch_up().await;
+        let report = rebuild::rebuild(etl, &request, &mut |s| {
+            let (files_done, files, shard, shards) = (s.files_done, s.files, s.shard, s.shards);
+            step(RebuildOutcome::Step { files_done, files, shard, shards });
+        })
+        .await?;
+        Ok(report.into())
+    }
+}
+
+/// The routes.
+pub(super) struct Internal {
+    etl: Etl,
+    imports: ImportEndpoint,
+}
+
+impl Internal {
+    pub(super) fn new(parts: &Parts) -> Self {
+        Self { etl: parts.etl.clone(), imports: ImportEndpoint::new(parts.imports.clone()) }
+    }
+
+    async fn route(&self, request: Request) -> Response {
+        let path = request.uri().path().to_owned();
+        let query = request.uri().query().unwrap_or("").to_owned();
+        match (request.method(), path.as_str()) {
+            (&Method::POST, ImportEndpoint::APPEND_PATH) => match body(request).await {
+                Ok(bytes) => self.imports.handle_append(&bytes).await,
+                Err(problem) => problem.into_response(),
+            },
+            (&Method::GET, ImportEndpoint::POSITIONS_PATH) => {
+                self.imports.handle_positions(query.strip_prefix("head=").unwrap_or("")).await
+            }
+            (&Method::POST, ImportEndpoint::SEAL_PATH) => self.imports.handle_seal().await,
+            (&Method::POST, REBUILD_PATH) => match body(request).await {
+                Ok(bytes) => self.rebuild(&bytes),
+                Err(problem) => problem.into_response(),
+            },
+            (&Method::POST, CATCH_UP_PATH) => {
+                let offset = self.etl.catch_up().await;
+                json(StatusCode::OK, &json!({"offset": offset}))
+            }
+            (&Method::GET, PROGRESS_PATH) => json(StatusCode::OK, &self.progress()),
+            _ => Problem::new(
+                StatusCode::NOT_FOUND,
+                "path_unknown",
+                "Unknown path",
+                "The process and the command are of different versions: restart the process.",
+            )
+            .into_response(),
+        }
+    }
+
+    fn progress(&self) -> serde_json::Value {
+        let progress = &self.etl.progress;
+        json!({
+            "log_end": self.etl.log.end_offset(),
+            "archived": *progress.archived.borrow(),
+            "counted": *progress.counted.borrow(),
+            "visited": *progress.visited.borrow(),
+        })
+    }
+
+    /// Answers at once and goes on: one JSON object per line, the last one says how it ended.
+    fn rebuild(&self, order: &[u8]) -> Response {
+        let order: RebuildOrder = match serde_json::from_slice(order) {
+            Ok(order) => order,
+            Err(error) => return bad_order(&error.to_string()),
+        };
+        if let Err(error) = order.request() {
+            return bad_order(&error.to_string());
+        }
+        let (sender, receiver) = mpsc::channel::<RebuildOutcome>(STEPS_QUEUED);
+        let etl = self.etl.clone();
+        tokio::spawn(async move {
+            let steps = sender.clone();
+            let done = order
+                // A step that a slow reader has no room for is not worth waiting.
+                .run(&etl, &mut |step| drop(steps.try_send(step)))
+                .await
+                .map_or_else(|error| RebuildOutcome::Failed(format!("{error:#}")), RebuildOutcome::Done);
+            sender.send(done).await.ok();
+        });
+        let lines = stream::unfold(receiver, |mut receiver| async move {
+            let outcome = receiver.recv().await?;
+            let mut line = serde_json::to_vec(&outcome).unwrap_or_default();
+            line.push(b'\n');
+            Some((Bytes::from(line), receiver))
+        });
+        let mut response = bytes_answer(StatusCode::OK, "application/x-ndjson", Bytes::new());
+        *response.body_mut() = Body::stream(lines);
+        response.headers_mut().remove(http::header::CONTENT_LENGTH);
+        response
+    }
+}
+
+impl ExtraRoute for Internal {
+    fn matches(&self, path: &str) -> bool {
+        path.starts_with(PREFIX)
+    }
+
+    fn answer<'a>(
+        &'a self,
+        request: Request,
+        _connection: &'a Connection,
+    ) -> Pin<Box<dyn Future<Output = Response> + Send + 'a>> {
+        Box::pin(self.route(request))
+    }
+}
+
+async fn body(request: Request) -> Result<Bytes, Problem> {
+    let limits = BodyLimits { bytes_max: ImportEndpoint::BODY_BYTES_MAX, ..BodyLimits::default() };
+    read_body(request.into_body(), limits, Encoding::Identity).await.map_err(|error| {
+        Problem::new(StatusCode::BAD_REQUEST, "body_unreadable", "Unreadable body", error.to_string())
+    })
+}
+
+fn bad_order(detail: &str) -> Response {
+    Problem::new(StatusCode::BAD_REQUEST, "order_wrong", "Wrong order", detail.to_owned()).into_response()
+}

@@ -1,0 +1,223 @@
+//! The listeners of the roles: what is bound, who answers, how they end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use fanal_admin::Admin;
+use fanal_delivery::{Delivery, SseHandler};
+use fanal_ingest::{AddressKey, Ingest};
+use fanal_service::http::{Connection, Handler, HttpLimits, Listener, Request, Response, bind, serve};
+use fanal_service::operations::Operations;
+use fanal_service::secret::Secret;
+use fanal_service::stop::Stop;
+use fanal_service::tls::{CertificateFiles, TlsHandle};
+use fanal_storage::log::wall_clock;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::internal::Internal;
+use super::parts::Parts;
+use crate::config::Config;
+
+/// Where a running process answers.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Addresses {
+    pub(crate) pid: u32,
+    pub(crate) http: Option<SocketAddr>,
+    pub(crate) https: Option<SocketAddr>,
+    pub(crate) sse: Option<SocketAddr>,
+    pub(crate) admin: Option<SocketAddr>,
+    /// URL of the ClickHouse HTTP interface.
+    pub(crate) clickhouse: String,
+}
+
+/// Sockets that are bound and do not answer yet.
+pub(super) struct Bound {
+    http: Option<TcpListener>,
+    https: Option<(TcpListener, CertificateFiles)>,
+    sse: Option<(TcpListener, Option<CertificateFiles>)>,
+    admin: Option<TcpListener>,
+    clickhouse: Option<std::net::TcpListener>,
+}
+
+impl Bound {
+    /// The embedded engine's socket, to hand on.
+    pub(super) fn clickhouse(&self) -> Option<std::net::TcpListener> {
+        self.clickhouse.as_ref().and_then(|listener| listener.try_clone().ok())
+    }
+}
+
+/// Binds every address of the configuration.
+pub(super) fn bind_all(config: &Config) -> anyhow::Result<Bound> {
+    let http = config.ingest.as_ref().map(|ingest| bind(ingest.listen.0, "--http, or ingest.listen"));
+    let https = config.ingest.as_ref().and_then(|ingest| {
+        let (listen, tls) = (ingest.listen_tls?, ingest.tls.as_ref()?);
+        Some(
+            bind(listen.0, "--https, or ingest.listen_tls")
+                .map(|socket| (socket, CertificateFiles::from(tls))),
+        )
+    });
+    let sse = config.delivery.as_ref().map(|delivery| {
+        let files = delivery.sse_tls.as_ref().map(CertificateFiles::from);
+        bind(delivery.sse_listen.0, "--sse, or delivery.sse_listen").map(|socket| (socket, files))
+    });
+    let admin = config.admin.as_ref().map(|admin| bind(admin.listen.0, "--admin, or admin.listen"));
+    let is_embedded = config.clickhouse.url.is_none();
+    let clickhouse =
+        is_embedded.then(|| bind(config.clickhouse.listen.0, "--clickhouse, or clickhouse.listen"));
+    let (http, https, sse) = (http.transpose()?, https.transpose()?, sse.transpose()?);
+    let admin = admin.transpose()?;
+    let clickhouse = clickhouse.transpose()?.map(TcpListener::into_std).transpose()?;
+    Ok(Bound { http, https, sse, admin, clickhouse })
+}
+
+/// Listeners that answer.
+pub(super) struct Running {
+    pub(super) addresses: Addresses,
+    tasks: JoinSet<()>,
+    certificates: Vec<(TlsHandle, CertificateFiles)>,
+}
+
+impl Running {
+    pub(super) fn reload_certificates(&self) {
+        for (handle, files) in &self.certificates {
+            match handle.reload(files) {
+                Ok(()) => tracing::info!(certificate = %files.certificate.display(), "certificate reloaded"),
+                Err(error) => tracing::error!(%error, "certificate not reloaded, the old one stays"),
+            }
+        }
+    }
+
+    /// Returns when all requests are finished.
+    pub(super) async fn ended(mut self) {
+        while self.tasks.join_next().await.is_some() {}
+    }
+
+    fn tls(&mut self, tcp: TcpListener, files: CertificateFiles) -> anyhow::Result<Listener> {
+        let handle = TlsHandle::load(&files)?;
+        self.certificates.push((handle.clone(), files));
+        Ok(Listener::tls(tcp, handle))
+    }
+
+    fn spawn<H: Handler>(&mut self, listener: Listener, handler: Arc<H>, limits: HttpLimits, stop: &Stop) {
+        let stop = stop.clone();
+        self.tasks.spawn(async move {
+            if let Err(error) = serve(listener, handler, limits, stop).await {
+                tracing::error!(%error, "a listener ended");
+            }
+        });
+    }
+}
+
+/// Starts to answer.
+pub(super) async fn serve_all(
+    bound: Bound,
+    config: &Config,
+    parts: &Parts,
+    stop: &Stop,
+) -> anyhow::Result<Running> {
+    let limits = HttpLimits { drain_timeout: config.drain_timeout(), ..HttpLimits::default() };
+    let addresses = Addresses {
+        pid: std::process::id(),
+        clickhouse: parts.etl.clickhouse.url.clone(),
+        ..Addresses::default()
+    };
+    let mut running = Running { addresses, tasks: JoinSet::new(), certificates: Vec::new() };
+    let data = Arc::new(data_handler(config, parts, &mut running, stop)?);
+    if let Some(tcp) = bound.http {
+        running.addresses.http = Some(tcp.local_addr()?);
+        running.spawn(Listener::clear(tcp), Arc::clone(&data), limits.clone(), stop);
+    }
+    if let Some((tcp, files)) = bound.https {
+        running.addresses.https = Some(tcp.local_addr()?);
+        let listener = running.tls(tcp, files)?;
+        running.spawn(listener, data, limits.clone(), stop);
+    }
+    if let Some((tcp, files)) = bound.sse {
+        running.addresses.sse = Some(tcp.local_addr()?);
+        let listener = match files {
+            Some(files) => running.tls(tcp, files)?,
+            None => Listener::clear(tcp),
+        };
+        let handler = Arc::new(SseHandler::new(parts.catalogue.clone(), stop.clone()));
+        running.spawn(listener, handler, limits.clone(), stop);
+    }
+    if let Some(tcp) = bound.admin {
+        running.addresses.admin = Some(tcp.local_addr()?);
+        let token =
+            Secret::load_or_create(&config.admin_token_file()).context("cannot read the admin token")?;
+        let operations = Operations { health: parts.health.clone(), metrics: parts.metrics.clone() };
+        let internal = Box::new(Internal::new(parts));
+        let admin = Admin::new(parts.catalogue.clone(), token, operations).with_routes(vec![internal]);
+        running.spawn(Listener::clear(tcp), Arc::new(admin), limits, stop);
+    }
+    Ok(running)
+}
+
+/// Tracking, configuration, tokens and visitor data share a listener: by path.
+struct DataHandler {
+    ingest: Option<Arc<Ingest>>,
+    delivery: Option<Delivery>,
+    operations: Operations,
+}
+
+fn data_handler(
+    config: &Config,
+    parts: &Parts,
+    running: &mut Running,
+    stop: &Stop,
+) -> anyhow::Result<DataHandler> {
+    let ingest = match &config.ingest {
+        None => None,
+        Some(section) => {
+            fanal_ingest::describe();
+            let settings = section.resolve(&host_name())?;
+            let key = AddressKey::load_or_create(&section.address_key_file)?;
+            let (log, sites) = (parts.log.appender(), parts.catalogue.sites());
+            let ingest = Arc::new(Ingest::new(log, sites, settings, key, wall_clock(), parts.health.clone()));
+            let (watched, stop) = (Arc::clone(&ingest), stop.clone());
+            running.tasks.spawn(async move { watched.watch_log(&stop).await });
+            Some(ingest)
+        }
+    };
+    let delivery = match &config.delivery {
+        None => None,
+        Some(_) => Some(Delivery::new(parts.catalogue.clone(), &config.path("token.key"))?),
+    };
+    let operations = Operations { health: parts.health.clone(), metrics: parts.metrics.clone() };
+    Ok(DataHandler { ingest, delivery, operations })
+}
+
+impl Handler for DataHandler {
+    async fn handle(&self, request: Request, connection: &Connection) -> Response {
+        let path = request.uri().path();
+        if let Some(ingest) = self.ingest.as_ref().filter(|_| <Ingest>::PATHS.contains(&path)) {
+            return ingest.handle(request, connection).await;
+        }
+        if let Some(response) = self.operations.answer(request.method(), path) {
+            return response;
+        }
+        match &self.delivery {
+            Some(delivery) => delivery.handle(request, connection).await,
+            None => not_found(),
+        }
+    }
+}
+
+fn not_found() -> Response {
+    fanal_service::problem::Problem::new(
+        http::StatusCode::NOT_FOUND,
+        "path_unknown",
+        "Unknown path",
+        "This listener answers /visit/events, /health/live, /health/ready and /metrics.",
+    )
+    .into_response()
+}
+
+/// The name of this machine, for records.
+pub(crate) fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "local".to_owned() } else { name }
+}

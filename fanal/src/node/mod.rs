@@ -1,0 +1,115 @@
+//! One running process: its parts, its roles, its listeners, in that order; and
+//! the way back.
+//!
+//! Only wiring. What must stay true: nothing is answered before everything
+//! behind it is open, and a stop goes the way of the data, so that what was
+//! accepted is finished: listeners, then etl, then the tables.
+
+mod clickhouse;
+mod internal;
+mod listeners;
+mod parts;
+
+use std::time::Duration;
+
+use anyhow::Context;
+use fanal_service::stop::{Reload, Stop, on_signals};
+use tokio::task::JoinHandle;
+
+use crate::config::Config;
+pub(crate) use internal::{
+    CATCH_UP_PATH, PROGRESS_PATH, REBUILD_PATH, RebuildOrder, RebuildOutcome, RebuildReport, Rows,
+};
+pub(crate) use listeners::{Addresses, host_name};
+pub(crate) use parts::Parts;
+
+/// How often samples of histograms are moved into their buckets.
+const METRICS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A node whose listeners answer.
+pub(crate) struct Node {
+    pub(crate) addresses: Addresses,
+    pub(crate) parts: Parts,
+    stop: Stop,
+    reload: Reload,
+    listeners: listeners::Running,
+    etl: Option<JoinHandle<()>>,
+    etl_stop: Stop,
+    config: Config,
+}
+
+impl Node {
+    /// Opens everything and answers; returns when all listeners are bound.
+    pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
+        let stop = Stop::new();
+        let reload = on_signals(&stop).context("cannot listen to signals")?;
+        // Bound before anything is opened: a port in use is found at once and
+        // nothing has to be closed again.
+        let bound = listeners::bind_all(&config)?;
+        let parts = Parts::open(&config, bound.clickhouse()).await?;
+        let etl_stop = Stop::new();
+        let etl = config.etl.is_some().then(|| parts.spawn_etl(&etl_stop));
+        let listeners = listeners::serve_all(bound, &config, &parts, &stop).await?;
+        let addresses = listeners.addresses.clone();
+        parts.write_running(&addresses)?;
+        tokio::spawn(tidy_metrics(parts.metrics.clone(), stop.clone()));
+        Ok(Self { addresses, parts, stop, reload, listeners, etl, etl_stop, config })
+    }
+
+    pub(crate) fn admin_token_file(&self) -> std::path::PathBuf {
+        self.config.admin_token_file()
+    }
+
+    pub(crate) fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
+    /// Serves until the stop, rereading certificates on SIGHUP; then drains.
+    pub(crate) async fn until_stopped(mut self) -> anyhow::Result<()> {
+        loop {
+            tokio::select! {
+                () = self.stop.stopped() => break,
+                changed = self.reload.changed() => match changed {
+                    Ok(()) => self.listeners.reload_certificates(),
+                    Err(_) => self.stop.stopped().await,
+                },
+                () = self.parts.failed() => {
+                    self.stop.stop();
+                    break;
+                }
+            }
+        }
+        self.drain().await
+    }
+
+    /// Finishes what was accepted, within the drain timeout.
+    pub(crate) async fn drain(self) -> anyhow::Result<()> {
+        tracing::info!("stopping");
+        self.stop.stop();
+        let drained = tokio::time::timeout(self.config.drain_timeout(), async {
+            self.listeners.ended().await;
+            self.etl_stop.stop();
+            if let Some(etl) = self.etl {
+                etl.await.ok();
+            }
+        })
+        .await;
+        self.etl_stop.stop();
+        self.parts.close(&self.config).await;
+        match drained {
+            Ok(()) => tracing::info!("stopped"),
+            // Nothing is lost: it is in the event log and goes on at the next start.
+            Err(_) => tracing::warn!("stopped before everything was drained; the next start goes on"),
+        }
+        Ok(())
+    }
+}
+
+async fn tidy_metrics(metrics: fanal_service::metrics::Metrics, stop: Stop) {
+    while !stop.is_stopped() {
+        tokio::select! {
+            () = tokio::time::sleep(METRICS_INTERVAL) => metrics.tidy(),
+            () = stop.stopped() => {}
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! What is open in a process: log, archive, catalogue, tables.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use fanal_etl::{Etl, Progress};
+use fanal_ingest::import::Imports;
+use fanal_service::health::Health;
+use fanal_service::metrics::Metrics;
+use fanal_service::secret::Secret;
+use fanal_service::stop::Stop;
+use fanal_storage::archive::Archive;
+use fanal_storage::catalogue::Catalogue;
+use fanal_storage::clickhouse::{ClickHouse, ClickHouseConfig};
+use fanal_storage::log::{Log, wall_clock};
+use object_store::local::LocalFileSystem;
+use tokio::task::JoinHandle;
+
+use super::clickhouse::Embedded;
+use super::listeners::Addresses;
+use crate::config::Config;
+
+/// Where a running process says how to reach it.
+pub(crate) const RUNNING: &str = "running.json";
+
+/// The open parts of one process.
+pub(crate) struct Parts {
+    pub(crate) log: Log,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) imports: Imports,
+    pub(crate) etl: Etl,
+    pub(crate) health: Health,
+    pub(crate) metrics: Metrics,
+    running: std::path::PathBuf,
+    embedded: Option<Embedded>,
+    following: Stop,
+}
+
+impl Parts {
+    /// Opens all parts; `clickhouse` is where the embedded engine is to listen.
+    pub(crate) async fn open(config: &Config, clickhouse: Option<TcpListener>) -> anyhow::Result<Self> {
+        make_private_folder(&config.data_dir)?;
+        let metrics = Metrics::install()?;
+        let health = Health::new();
+        // First of all: it holds the lock of the folder.
+        let (log_dir, log_config) = (config.path("log"), config.log_config());
+        let log = tokio::task::spawn_blocking(move || Log::open(&log_dir, log_config)).await??;
+        let archive = Archive::local(&config.path("archive"))?;
+        let catalogue = Catalogue::open(&config.path("catalogue.sqlite")).await?;
+        let imports = Imports::open(&log, &config.path("imports"))?;
+        let (embedded, clickhouse_config) = open_clickhouse(config, clickhouse, &health).await?;
+        let client = ClickHouse::new(clickhouse_config.clone());
+        client.migrate().await.context("cannot bring the tables up to date")?;
+        let checkpoints = config.path("checkpoints");
+        std::fs::create_dir_all(&checkpoints)
+            .with_context(|| format!("cannot make {}", checkpoints.display()))?;
+        let etl = Etl {
+            config: Arc::new(config.etl_config()),
+            log: log.clone(),
+            archive,
+            checkpoints: Arc::new(LocalFileSystem::new_with_prefix(&checkpoints)?.with_fsync(true)),
+            clickhouse: clickhouse_config,
+            sites: catalogue.sites(),
+            health: health.clone(),
+            clock: wall_clock(),
+            progress: Progress::default(),
+        };
+        let following = Stop::new();
+        let (followed, stop) = (catalogue.clone(), following.clone());
+        tokio::spawn(async move { followed.follow(stop.stopped()).await });
+        let running = config.path(RUNNING);
+        Ok(Self { log, catalogue, imports, etl, health, metrics, running, embedded, following })
+    }
+
+    /// Runs the etl role beside whatever else the process does.
+    pub(crate) fn spawn_etl(&self, stop: &Stop) -> JoinHandle<()> {
+        tokio::spawn(fanal_etl::run(self.etl.clone(), stop.clone()))
+    }
+
+    /// Tells other commands of this installation how to reach this process.
+    pub(crate) fn write_running(&self, addresses: &Addresses) -> anyhow::Result<()> {
+        let json = serde_json::to_vec_pretty(addresses)?;
+        let temporary = self.running.with_extension("tmp");
+        std::fs::write(&temporary, json)
+            .and_then(|()| std::fs::rename(&temporary, &self.running))
+            .with_context(|| format!("cannot write {}", self.running.display()))
+    }
+
+    /// Returns when a part cannot be healed without a restart.
+    pub(crate) async fn failed(&self) {
+        match &self.embedded {
+            Some(embedded) => embedded.gave_up().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Closes all parts, the tables last.
+    pub(crate) async fn close(self, config: &Config) {
+        std::fs::remove_file(&self.running).ok();
+        self.following.stop();
+        if let Err(error) = self.imports.snapshot().await {
+            tracing::warn!(%error, "cannot store the positions of imports; the next start reads the log");
+        }
+        self.catalogue.close().await;
+        if let Some(embedded) = self.embedded {
+            embedded.stop(config.drain_timeout()).await;
+        }
+        let log = self.log;
+        tokio::task::spawn_blocking(move || log.close()).await.ok();
+    }
+}
+
+/// The folder holds keys, tokens and personal data: nobody else may look.
+fn make_private_folder(dir: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o750)
+        .create(dir)
+        .with_context(|| format!("cannot make the data folder {}; name another one", dir.display()))
+}
+
+async fn open_clickhouse(
+    config: &Config,
+    listener: Option<TcpListener>,
+    health: &Health,
+) -> anyhow::Result<(Option<Embedded>, ClickHouseConfig)> {
+    let section = &config.clickhouse;
+    let password = match &section.password_file {
+        Some(file) => Some(Secret::load(file)?.reveal().to_owned()),
+        None => None,
+    };
+    let (embedded, url) = match (&section.url, listener) {
+        (Some(url), _) => (None, url.clone()),
+        (None, Some(listener)) => {
+            let address = listener.local_addr()?;
+            let embedded = Embedded::start(listener, config, health.clone()).await?;
+            (Some(embedded), format!("http://{address}"))
+        }
+        (None, None) => anyhow::bail!("the embedded ClickHouse has no listener; this is a bug"),
+    };
+    let (database, user) = (section.database.clone(), section.user.clone());
+    Ok((embedded, ClickHouseConfig { url, database, user, password }))
+}
