@@ -19,6 +19,9 @@ use crate::{archive, counts, rebuild, visits};
 /// How often the log may delete what nobody needs any more.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The parts that report their health.
+pub const HEALTH_PARTS: [&str; 4] = ["archive", "ledger", "visits", "rebuild"];
+
 /// What the parts of the role share. Clones share it.
 #[derive(Clone)]
 pub struct Etl {

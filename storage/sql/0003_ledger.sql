@@ -53,8 +53,8 @@ GROUP BY minute, site_code, stage, outcome;
 CREATE TABLE IF NOT EXISTS visitor_link_rows
 (
     site_code LowCardinality(String) COMMENT 'Site',
-    mapping_value String CODEC(ZSTD(1)) COMMENT 'User id: first value of the mapping custom data',
-    visitor_code String CODEC(ZSTD(1)) COMMENT 'Visitor code linked to it',
+    mapping_value String COMMENT 'User id: first value of the mapping custom data' CODEC(ZSTD(1)),
+    visitor_code String COMMENT 'Visitor code linked to it' CODEC(ZSTD(1)),
     linked_at DateTime64(3, 'UTC') COMMENT 'Receipt of the linking line'
 )
 ENGINE = ReplacingMergeTree

@@ -82,6 +82,7 @@ pub(super) async fn tell(clickhouse: &ClickHouse, engine: &mut Engine) -> Result
     // Rows that streaming wrote have even versions. A visit that it may still
     // touch began at most a day and its timeout before the horizon.
     let since = i64::try_from(engine.horizon_ms() / 1000).unwrap_or(0) - 2 * 86_400;
+    let since = since.max(0);
     let streamed = format!("version > {version} AND bitAnd(version, 1) = 0");
     let visits: Vec<FoundVisit> = clickhouse
         .fetch_all(
@@ -112,8 +113,8 @@ pub(super) async fn tell(clickhouse: &ClickHouse, engine: &mut Engine) -> Result
         .fetch_one(
             WHAT,
             &format!(
-                "SELECT max(version) FROM (\
-                 SELECT max(version) AS version FROM visit_rows WHERE {streamed} AND visit_date >= toDate({since}) UNION ALL \
+                "SELECT max(ahead) FROM (\
+                 SELECT max(version) AS ahead FROM visit_rows WHERE {streamed} AND visit_date >= toDate({since}) UNION ALL \
                  SELECT max(version) FROM event_rows WHERE {streamed} AND event_date >= toDate({since}) UNION ALL \
                  SELECT max(version) FROM outcome_rows WHERE {streamed})"
             ),

@@ -23,6 +23,10 @@ pub(crate) use internal::{
 pub(crate) use listeners::{Addresses, host_name};
 pub(crate) use parts::Parts;
 
+/// How often positions of imports are stored apart from the log.
+const IMPORTS_INTERVAL: Duration = Duration::from_secs(60);
+/// How often readiness is looked at during the start.
+const READY_POLL: Duration = Duration::from_millis(20);
 /// How often samples of histograms are moved into their buckets.
 const METRICS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -53,7 +57,23 @@ impl Node {
         let addresses = listeners.addresses.clone();
         parts.write_running(&addresses)?;
         tokio::spawn(tidy_metrics(parts.metrics.clone(), stop.clone()));
+        tokio::spawn(store_imports(parts.imports.clone(), stop.clone()));
         Ok(Self { addresses, parts, stop, reload, listeners, etl, etl_stop, config })
+    }
+
+    /// Waits until every role has reported that it is ready.
+    pub(crate) async fn until_ready(&self) {
+        let mut expected = vec![];
+        if self.etl.is_some() {
+            expected.extend(fanal_etl::HEALTH_PARTS);
+        }
+        let is_ready = || {
+            let states = self.parts.health.states();
+            expected.iter().all(|part| states.contains_key(*part)) && self.parts.health.is_ready()
+        };
+        while !is_ready() && !self.stop.is_stopped() {
+            tokio::time::sleep(READY_POLL).await;
+        }
     }
 
     pub(crate) fn admin_token_file(&self) -> std::path::PathBuf {
@@ -102,6 +122,19 @@ impl Node {
             Err(_) => tracing::warn!("stopped before everything was drained; the next start goes on"),
         }
         Ok(())
+    }
+}
+
+/// The log may only forget what the positions of imports were stored from.
+async fn store_imports(imports: fanal_ingest::import::Imports, stop: Stop) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(IMPORTS_INTERVAL) => {}
+            () = stop.stopped() => return,
+        }
+        if let Err(error) = imports.snapshot().await {
+            tracing::warn!(%error, "cannot store the positions of imports");
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is open in a process: log, archive, catalogue, tables.
 
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -33,7 +33,7 @@ pub(crate) struct Parts {
     pub(crate) etl: Etl,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
-    running: std::path::PathBuf,
+    running: PathBuf,
     embedded: Option<Embedded>,
     following: Stop,
 }
@@ -49,13 +49,12 @@ impl Parts {
         let log = tokio::task::spawn_blocking(move || Log::open(&log_dir, log_config)).await??;
         let archive = Archive::local(&config.path("archive"))?;
         let catalogue = Catalogue::open(&config.path("catalogue.sqlite")).await?;
-        let imports = Imports::open(&log, &config.path("imports"))?;
+        let imports_dir = make_folder(config.path("imports"))?;
+        let imports = Imports::open(&log, &imports_dir)?;
         let (embedded, clickhouse_config) = open_clickhouse(config, clickhouse, &health).await?;
         let client = ClickHouse::new(clickhouse_config.clone());
         client.migrate().await.context("cannot bring the tables up to date")?;
-        let checkpoints = config.path("checkpoints");
-        std::fs::create_dir_all(&checkpoints)
-            .with_context(|| format!("cannot make {}", checkpoints.display()))?;
+        let checkpoints = make_folder(config.path("checkpoints"))?;
         let etl = Etl {
             config: Arc::new(config.etl_config()),
             log: log.clone(),
@@ -110,6 +109,11 @@ impl Parts {
         let log = self.log;
         tokio::task::spawn_blocking(move || log.close()).await.ok();
     }
+}
+
+fn make_folder(path: PathBuf) -> anyhow::Result<PathBuf> {
+    std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+    Ok(path)
 }
 
 /// The folder holds keys, tokens and personal data: nobody else may look.
