@@ -150,8 +150,9 @@ async fn clear(clickhouse: &ClickHouse, marks: &[Mark], visited: u64) -> Result<
     let pairs: Vec<String> =
         marks.iter().map(|mark| format!("('{}', {})", mark.site_code, mark.day)).collect();
     let sql = format!(
+        // Unqualified, `version` would be the new one.
         "INSERT INTO outcome_rows SELECT * REPLACE (toUInt64({}) AS version, toUInt8(1) AS is_deleted) \
-         FROM outcome_rows FINAL WHERE outcome IN ('late', 'stale') AND version <= {} \
+         FROM outcome_rows FINAL WHERE outcome IN ('late', 'stale') AND outcome_rows.version <= {} \
          AND (site_code, toUInt16(toDate(minute))) IN ({})",
         rebuilt_version(visited),
         streamed_version(visited),

@@ -103,7 +103,7 @@ impl<T: ImportTarget> Importer<T> {
         input: &Input,
         progress: &mut impl FnMut(Progress<'_>),
     ) -> Result<FileReport, ImportError> {
-        let source = input.open()?;
+        let source = input.open().await?;
         let name = input.name();
         let failed = |lines: u64, error: io::Error| failure(input, lines, &error);
         let mut content = source.content().map_err(|e| failed(0, e))?;

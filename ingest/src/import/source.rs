@@ -1,7 +1,7 @@
 //! The bytes of a log, wherever and however they are kept: plain, gzip, zstd, or on
 //! standard input. Reads in one pass and can be asked how far it has come.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,9 +11,10 @@ use std::time::{Duration, SystemTime};
 use super::error::ImportError;
 
 const BUFFER_BYTES: usize = 256 << 10;
-/// A plain file that nobody has written for this long is complete; before that, a last
-/// line without an end may be half a line.
-const SETTLED_AFTER: Duration = Duration::from_secs(60);
+/// A last line without an end may be half a line, as long as somebody writes the
+/// file: nginx writes whole lines, so a pause of this length ends the doubt.
+const SETTLED_AFTER: Duration = Duration::from_secs(2);
+const SETTLE_POLL: Duration = Duration::from_millis(100);
 /// zstd frames may ask for this much memory: `zstd --long=27` at most.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
@@ -48,7 +49,7 @@ impl Input {
 
     /// Makes the input one that can be read more than once. Standard input is kept in
     /// a temporary file, because where to go on is only known after reading it.
-    pub(super) fn open(&self) -> Result<Source, ImportError> {
+    pub(super) async fn open(&self) -> Result<Source, ImportError> {
         let failed = |source| ImportError::Read { path: self.path().to_owned(), source };
         match self {
             Self::Stdin => {
@@ -62,11 +63,41 @@ impl Input {
                 if about.is_dir() {
                     return Err(failed(io::Error::from(io::ErrorKind::IsADirectory)));
                 }
-                let age = about.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
-                Source::new(file, age.is_some_and(|age| age >= SETTLED_AFTER)).map_err(failed)
+                let settled = ends_a_line(&file).map_err(failed)? || settles(&file).await.map_err(failed)?;
+                Source::new(file, settled).map_err(failed)
             }
         }
     }
+}
+
+fn ends_a_line(mut file: &File) -> io::Result<bool> {
+    if file.metadata()?.len() == 0 {
+        return Ok(true);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
+}
+
+/// Waits a little where the file was written just now; true if nobody writes on.
+async fn settles(file: &File) -> io::Result<bool> {
+    let before = file.metadata()?;
+    let age =
+        |about: &Metadata| about.modified().ok().and_then(|at| SystemTime::now().duration_since(at).ok());
+    let polls = SETTLED_AFTER.as_millis() / SETTLE_POLL.as_millis() + 1;
+    for _ in 0..polls {
+        let now = file.metadata()?;
+        if now.len() != before.len() {
+            return Ok(false);
+        }
+        // A clock that went back makes no file younger than it is.
+        if age(&now).is_none_or(|age| age >= SETTLED_AFTER) {
+            return Ok(true);
+        }
+        tokio::time::sleep(SETTLE_POLL).await;
+    }
+    Ok(true)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
