@@ -63,8 +63,13 @@ impl Input {
                 if about.is_dir() {
                     return Err(failed(io::Error::from(io::ErrorKind::IsADirectory)));
                 }
-                let settled = ends_a_line(&file).map_err(failed)? || settles(&file).await.map_err(failed)?;
-                Source::new(file, settled).map_err(failed)
+                let mut source = Source::new(file, false).map_err(failed)?;
+                if source.packing == Packing::Plain {
+                    let file = &source.file;
+                    source.complete =
+                        ends_a_line(file).map_err(failed)? || settles(file).await.map_err(failed)?;
+                }
+                Ok(source)
             }
         }
     }
