@@ -69,7 +69,7 @@ reasons! {
     Binary = "binary",
     /// A line of an access log does not fit the log format (columns, time or escapes).
     MalformedLogLine = "malformed_log_line",
-    /// The site is not in the catalogue. Create it, then replay the dead letters.
+    /// The site is not in the catalogue. Create it before its logs are imported; the bytes are in the dead letters.
     UnknownSite = "unknown_site",
 }
 

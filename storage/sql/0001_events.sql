@@ -1,6 +1,7 @@
 -- One row per accepted line. Rewritten rows replace each other by `version`,
 -- the event-log offset up to which the row is true, so that restarts, late
--- events and rebuilds leave no second copy.
+-- events and rebuilds leave no second copy. Inserts are synced: a checkpoint on
+-- disk must not know of rows that are not.
 CREATE TABLE IF NOT EXISTS event_rows
 (
     site_code LowCardinality(String) COMMENT 'Site, as the customer writes it',
@@ -42,7 +43,8 @@ CREATE TABLE IF NOT EXISTS event_rows
 )
 ENGINE = ReplacingMergeTree(version, is_deleted)
 PARTITION BY toYYYYMM(event_date)
-ORDER BY (site_code, event_date, visitor_hash, event_at, line_number, event_id);
+ORDER BY (site_code, event_date, visitor_hash, event_at, line_number, event_id)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE OR REPLACE VIEW events AS
 SELECT * EXCEPT (version, is_deleted), event_date, visitor_hash

@@ -57,7 +57,8 @@ CREATE TABLE IF NOT EXISTS visit_rows
 )
 ENGINE = ReplacingMergeTree(version, is_deleted)
 PARTITION BY toYYYYMM(visit_date)
-ORDER BY (site_code, visit_date, visitor_hash, visit_id);
+ORDER BY (site_code, visit_date, visitor_hash, visit_id)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE OR REPLACE VIEW visits AS
 SELECT * EXCEPT (version, is_deleted, row_hash), visit_date, visitor_hash

@@ -13,7 +13,8 @@ CREATE TABLE IF NOT EXISTS outcome_rows
 )
 ENGINE = ReplacingMergeTree(version, is_deleted)
 PARTITION BY toYYYYMM(minute)
-ORDER BY (site_code, minute, log_partition, first_offset, outcome);
+ORDER BY (site_code, minute, log_partition, first_offset, outcome)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Counts of one archive file, copied from its footer: written once with the file.
 CREATE TABLE IF NOT EXISTS archive_file_counts
@@ -29,7 +30,8 @@ CREATE TABLE IF NOT EXISTS archive_file_counts
 )
 ENGINE = ReplacingMergeTree
 PARTITION BY toYYYYMM(minute)
-ORDER BY (site_code, minute, log_partition, first_offset, stage, outcome);
+ORDER BY (site_code, minute, log_partition, first_offset, stage, outcome)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Counts per minute, site, stage and outcome: what `fanal reconcile` compares.
 CREATE OR REPLACE VIEW ledger AS
@@ -58,7 +60,8 @@ CREATE TABLE IF NOT EXISTS visitor_link_rows
     linked_at DateTime64(3, 'UTC') COMMENT 'Receipt of the linking line'
 )
 ENGINE = ReplacingMergeTree
-ORDER BY (site_code, mapping_value, visitor_code, linked_at);
+ORDER BY (site_code, mapping_value, visitor_code, linked_at)
+SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 CREATE OR REPLACE VIEW visitor_links AS
 SELECT site_code, mapping_value, visitor_code, min(linked_at) AS first_linked_at, max(linked_at) AS last_linked_at

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::Args;
 use fanal_service::config::{ListenAddress, TlsSection};
 use fanal_service::logs::LogFormat;
@@ -10,7 +9,7 @@ use fanal_service::tls::local_certificate;
 use serde_json::json;
 
 use crate::config::Config;
-use crate::node::{Addresses, Node};
+use crate::node::{Addresses, Node, make_private_folder};
 use crate::output::{Output, table};
 use crate::sample;
 
@@ -76,8 +75,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> 
 
 fn config(arguments: &Arguments) -> anyhow::Result<Config> {
     let dir = &arguments.data_dir;
-    std::fs::create_dir_all(dir)
-        .with_context(|| format!("cannot make the data folder {}; name another one", dir.display()))?;
+    make_private_folder(dir)?;
     let mut config = Config::dev(dir);
     let tls = match (&arguments.tls_cert, &arguments.tls_key) {
         (Some(certificate), Some(key)) => TlsSection { certificate: certificate.clone(), key: key.clone() },

@@ -117,7 +117,7 @@ fn make_folder(path: PathBuf) -> anyhow::Result<PathBuf> {
 }
 
 /// The folder holds keys, tokens and personal data: nobody else may look.
-fn make_private_folder(dir: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_private_folder(dir: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)
