@@ -14,7 +14,7 @@ const SITE: &str = "crash00001";
 const RATE: &str = "1000";
 const LINES_PER_REQUEST: &str = "3";
 /// Ten restarts take less.
-const LOAD: &str = "75s";
+const LOAD: &str = "60s";
 const LOAD_LIMIT: Duration = Duration::from_secs(120);
 const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 /// The longest that a process lives before it is killed.
