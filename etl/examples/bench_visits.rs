@@ -16,7 +16,7 @@ const VISITS: u64 = 2;
 const EVENTS: u64 = 8;
 const RUNS: usize = 5;
 const START: u64 = 1_760_000_000_000;
-const FLUSH_RECORDS: usize = 50_000;
+const FLUSH_RECORDS: u64 = 50_000;
 
 /// Visitor by visitor: two visits of eight events, one of them sent twice.
 fn beacons() -> Vec<Vec<u8>> {
@@ -87,7 +87,7 @@ fn stream(in_time: &[&Vec<u8>], policy: &VisitPolicy) -> (f64, u64) {
     for (offset, bytes) in (0..).zip(in_time) {
         let at_ms = Beacon::decode(bytes).unwrap().received_at_ms;
         engine.take(offset, at_ms, bytes);
-        if (offset as usize + 1).is_multiple_of(FLUSH_RECORDS) {
+        if (offset + 1).is_multiple_of(FLUSH_RECORDS) {
             rows.extend(engine.flush(None, &|_: &str| *policy).visits.into_iter().map(|row| row.visit_id));
         }
     }

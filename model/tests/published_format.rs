@@ -1,5 +1,6 @@
 //! The hand-written encoding against the published `.proto`, read by an
 //! ordinary Protobuf implementation that knows nothing of ours.
+#![allow(clippy::unwrap_used, reason = "a test panics where its claim does not hold")]
 
 use fanal_model::{Beacon, DeadLetter, Receipt, Source};
 use proptest::prelude::*;

@@ -2,8 +2,6 @@
 //!
 //! `docs/definitions.md` holds the sentence that each measure here computes.
 
-use std::borrow::Cow;
-
 use fanal_model::{
     Conversion, CustomData, EndReason, EventKind, Experiment, Exposure, Geolocation, GoalTotal, StaticData,
     Visit,
@@ -161,7 +159,7 @@ impl Accumulator {
     }
 }
 
-fn set(column: &mut String, value: &Cow<'_, str>) {
+fn set(column: &mut String, value: &str) {
     column.clear();
     column.push_str(value);
 }

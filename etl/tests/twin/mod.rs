@@ -10,36 +10,36 @@ use fanal_model::{Beacon, EventKind};
 
 /// The measures that analysts rely on, by visit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PlainVisit {
-    pub site: String,
-    pub visitor: String,
-    pub started_at: u64,
-    pub last_event_at: u64,
-    pub last_seen_at: u64,
-    pub engaged_ms: u64,
-    pub events: Vec<u64>,
-    pub heartbeats: Vec<u64>,
-    pub event_count: u32,
-    pub page_view_count: u32,
-    pub conversion_count: u32,
-    pub revenue: i64,
-    pub exposures: Vec<(u32, u32, u64)>,
-    pub goals: Vec<(u32, u32, u64, i64)>,
-    pub landing_url: String,
-    pub exit_url: String,
-    pub device_type: String,
+pub(crate) struct PlainVisit {
+    pub(crate) site: String,
+    pub(crate) visitor: String,
+    pub(crate) started_at: u64,
+    pub(crate) last_event_at: u64,
+    pub(crate) last_seen_at: u64,
+    pub(crate) engaged_ms: u64,
+    pub(crate) events: Vec<u64>,
+    pub(crate) heartbeats: Vec<u64>,
+    pub(crate) event_count: u32,
+    pub(crate) page_view_count: u32,
+    pub(crate) conversion_count: u32,
+    pub(crate) revenue: i64,
+    pub(crate) exposures: Vec<(u32, u32, u64)>,
+    pub(crate) goals: Vec<(u32, u32, u64, i64)>,
+    pub(crate) landing_url: String,
+    pub(crate) exit_url: String,
+    pub(crate) device_type: String,
 }
 
 /// What becomes of a set of events.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Plain {
-    pub visits: Vec<PlainVisit>,
+pub(crate) struct Plain {
+    pub(crate) visits: Vec<PlainVisit>,
     /// Event ids in no visit and no duplicates: heartbeats outside of visits.
-    pub stray: BTreeSet<u64>,
-    pub duplicates: usize,
+    pub(crate) stray: BTreeSet<u64>,
+    pub(crate) duplicates: usize,
 }
 
-pub fn build(beacons: &[Vec<u8>], policy: &VisitPolicy) -> Plain {
+pub(crate) fn build(beacons: &[Vec<u8>], policy: &VisitPolicy) -> Plain {
     let mut visitors: BTreeMap<(String, String), Vec<VisitorEvent<'_>>> = BTreeMap::new();
     for bytes in beacons {
         let beacon = Beacon::decode(bytes).unwrap();

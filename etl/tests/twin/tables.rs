@@ -8,14 +8,14 @@ use fanal_storage::clickhouse::{EventRow, Flush, OutcomeRow, VisitRow};
 use super::PlainVisit;
 
 #[derive(Default, Clone)]
-pub struct Tables {
+pub(crate) struct Tables {
     events: BTreeMap<(String, i64, u32, u64), EventRow>,
     visits: BTreeMap<(String, String, u64), VisitRow>,
     outcomes: BTreeMap<(u64, String, u32, String), OutcomeRow>,
 }
 
 impl Tables {
-    pub fn apply(&mut self, flush: Flush) {
+    pub(crate) fn apply(&mut self, flush: Flush) {
         for row in flush.events {
             let key = (row.site_code.clone(), row.event_at, row.line_number, row.event_id);
             replace(&mut self.events, key, row, |row| row.version);
@@ -30,32 +30,32 @@ impl Tables {
         }
     }
 
-    pub fn live_events(&self) -> impl Iterator<Item = &EventRow> {
+    pub(crate) fn live_events(&self) -> impl Iterator<Item = &EventRow> {
         self.events.values().filter(|row| row.is_deleted == 0)
     }
 
-    pub fn live_visits(&self) -> impl Iterator<Item = &VisitRow> {
+    pub(crate) fn live_visits(&self) -> impl Iterator<Item = &VisitRow> {
         self.visits.values().filter(|row| row.is_deleted == 0)
     }
 
-    pub fn outcome_count(&self, outcome: &str) -> u64 {
+    pub(crate) fn outcome_count(&self, outcome: &str) -> u64 {
         let live = self.outcomes.values().filter(|row| row.is_deleted == 0 && row.outcome == outcome);
         live.map(|row| row.count).sum()
     }
 
-    pub fn outcomes_after(&self, version: u64) -> Vec<OutcomeRow> {
+    pub(crate) fn outcomes_after(&self, version: u64) -> Vec<OutcomeRow> {
         self.outcomes.values().filter(|row| row.is_deleted == 0 && row.version > version).cloned().collect()
     }
 
     /// The highest version of any row: what a restart has to reach before it writes.
-    pub fn version_max(&self) -> u64 {
+    pub(crate) fn version_max(&self) -> u64 {
         let events = self.events.values().map(|row| row.version);
         let visits = self.visits.values().map(|row| row.version);
         events.chain(visits).chain(self.outcomes.values().map(|row| row.version)).max().unwrap_or(0)
     }
 
     /// Visits as the twin describes them.
-    pub fn plain_visits(&self) -> Vec<PlainVisit> {
+    pub(crate) fn plain_visits(&self) -> Vec<PlainVisit> {
         let mut members: BTreeMap<u64, (BTreeSet<u64>, BTreeSet<u64>)> = BTreeMap::new();
         for event in self.live_events() {
             let (events, beats) = members.entry(event.visit_id).or_default();
@@ -70,7 +70,7 @@ impl Tables {
         visits
     }
 
-    pub fn stray(&self) -> BTreeSet<u64> {
+    pub(crate) fn stray(&self) -> BTreeSet<u64> {
         self.live_events().filter(|row| row.visit_id == 0).map(|row| row.event_id).collect()
     }
 }
