@@ -13,7 +13,7 @@ FANAL := $(TARGET)/release/fanal
 
 # Tests that neither start a server nor wait: they make `make check` quick. Named
 # one by one, because --workspace keeps the dependencies as `make test` built them.
-PURE_TESTS := house_rules published_format sdk_configuration against_twin allocation fuzz_twin outcomes receiver
+PURE_TESTS := house_rules published_format sdk_configuration against_twin allocation captures fuzz_twin outcomes receiver streaming
 
 .PHONY: help
 help: ## list the targets

@@ -45,7 +45,7 @@ debian() {
     [[ $(id -u) == 0 ]] || fail "please install as root: apt-get install --no-install-recommends ${missing[*]}"
     say "installing Debian packages ${missing[*]}"
     apt-get update -qq >&2
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
 # need PROGRAM PACKAGE …: installs the packages of the programs that are missing, in one go.
