@@ -191,6 +191,39 @@ fn a_folder_that_cannot_be_written_is_named() {
     assert!(failure.output.contains(data.to_str().unwrap()), "{}", failure.output);
 }
 
+#[test]
+fn the_engine_killed_alone_costs_no_event() {
+    let folder = Folder::new("engine-killed");
+    let dev = Start::new(&folder.join("data")).dev();
+    dev.create_site(SITE);
+    let mut acknowledged = send(&dev, 0, 5);
+    holds(&dev, &acknowledged);
+    let children = children(dev.pid());
+    assert!(!children.is_empty(), "the engine is no child process");
+    for child in children {
+        rustix::process::kill_process(child, rustix::process::Signal::KILL).unwrap();
+    }
+    // Collecting goes on without the engine, which is started again.
+    acknowledged.extend(send(&dev, 100, 5));
+    assert_eq!(acknowledged.len(), 10, "the collector needs no tables");
+    eventually(PATIENCE, "the engine answers again", || {
+        let url = format!("http://{}/?query=SELECT+1", dev.address("clickhouse"));
+        (fanal_tests::Call::new("GET", &url).send().status == 200).then_some(())
+    });
+    holds(&dev, &acknowledged);
+    reconciled(dev.folder());
+}
+
+/// Child processes of all threads of a process.
+fn children(pid: u32) -> Vec<rustix::process::Pid> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks
+        .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("children")).ok())
+        .flat_map(|pids| pids.split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<i32>>())
+        .filter_map(rustix::process::Pid::from_raw)
+        .collect()
+}
+
 /// Size of the small disk: the engine's own files take some 20 MiB of it.
 const DISK: &str = "size=160m";
 

@@ -165,6 +165,27 @@ fn requests_that_cannot_be_served_say_why_and_keep_the_browser_able_to_read_it()
 }
 
 #[test]
+fn bodies_arrive_compressed_chunked_and_as_any_type() {
+    let folder = Folder::new("encodings");
+    let dev = dev_with_site(&folder, "encoded001");
+    let url = dev.url("/visit/events?siteCode=encoded001");
+    let line = |nonce: u8| format!("eventType=activity&nonce=000000000000000{nonce}&visitorCode=v");
+    let file = folder.join("body");
+    std::fs::write(&file, line(1)).unwrap();
+    fanal_tests::run_ok(std::process::Command::new("gzip").arg(&file), PATIENCE);
+    let zipped = std::fs::read(folder.join("body.gz")).unwrap();
+    Call::new("POST", &url).header("Content-Encoding", "gzip").body(zipped).expect(204);
+    Call::new("POST", &url).header("Transfer-Encoding", "chunked").body(line(2)).expect(204);
+    for (nonce, kind) in [(3, "text/plain;charset=UTF-8"), (4, "application/x-www-form-urlencoded"), (5, "")]
+    {
+        // An empty value makes curl leave the header out.
+        let call = Call::new("POST", &url).option(&["-H", &format!("Content-Type: {kind}")]);
+        call.body(line(nonce)).expect(204);
+    }
+    within(PATIENCE, &5, || dev.count("SELECT uniqExact(nonce) FROM events"));
+}
+
+#[test]
 fn a_gzip_bomb_is_refused_and_takes_no_memory() {
     let folder = Folder::new("bomb");
     let dev = dev_with_site(&folder, "bomb000001");
