@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::dev::Dev;
 
@@ -35,11 +36,9 @@ impl Start {
     /// When there is no free port.
     #[must_use]
     pub fn new(folder: &Path) -> Self {
-        // All are held until all are known, so that they differ.
-        let held = LISTENERS.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
         Self {
             folder: folder.to_owned(),
-            addresses: held.map(|listener| listener.local_addr().unwrap().to_string()),
+            addresses: LISTENERS.map(|_| free_address()),
             arguments: Vec::new(),
             environment: Vec::new(),
             wrapper: Vec::new(),
@@ -101,4 +100,22 @@ impl Start {
         assert!(failure.code >= 0, "fanal dev neither became ready nor ended\n{}", failure.output);
         failure
     }
+}
+
+/// Below the ports that the kernel gives to outgoing connections, so that a
+/// killed program finds its ports free when it is started again.
+const PORTS: std::ops::Range<u32> = 20_000..32_000;
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// An address of loopback that nobody listens on, and no other test is given.
+fn free_address() -> String {
+    PORTS
+        .map(|_| {
+            let number =
+                std::process::id().wrapping_mul(31).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+            format!("127.0.0.1:{}", PORTS.start + number % (PORTS.end - PORTS.start))
+        })
+        .find(|address| TcpListener::bind(address).is_ok())
+        .unwrap()
 }

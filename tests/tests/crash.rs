@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use fanal_tests::{Folder, Start, fanal, fanal_bench, finish, run, within};
+use fanal_tests::{Folder, Start, fanal, fanal_bench, finish, run, run_ok, within};
 
 const KILLS: u32 = 10;
 const SITE: &str = "crash00001";
@@ -88,6 +88,18 @@ fn ten_kills_lose_nothing_that_was_acknowledged() {
         Duration::from_secs(120),
     );
     assert_eq!(conserved.code, 0, "{}{}\n{again}", conserved.stdout, conserved.stderr);
+    // What ten interrupted streams left is what one undisturbed reading of the archive makes.
+    let days = dev.query("SELECT toDate(min(event_at)), toDate(max(event_at)) FROM events");
+    let (from, to) = days.split_once('\t').unwrap();
+    let mut rebuild = Command::new(fanal());
+    rebuild.args(["rebuild", "--all", "--dry-run", "--json", "--from", from, "--to", to, "--data-dir"]);
+    let report = run_ok(rebuild.arg(dev.folder()), SETTLE_LIMIT);
+    let report: serde_json::Value = serde_json::from_str(report.lines().last().unwrap()).unwrap();
+    for table in ["events", "visits"] {
+        for change in ["added", "changed", "gone"] {
+            assert_eq!(report[table][change], 0, "{table} {change}: {report}; {again}");
+        }
+    }
     assert_eq!(dev.stop(), 0);
 }
 
