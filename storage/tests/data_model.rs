@@ -1,16 +1,23 @@
-//! `docs/data-model.md` says of every column what the schema says of it.
+//! `docs/data-model.md` says of every column what the schema says of it, and the
+//! rows that the program writes have exactly the columns of their tables.
 //!
 //! The tables between the markers of the page are made from the comments of
 //! `storage/sql`: `GOLDEN=write cargo test -p fanal-storage --test data_model`.
 #![allow(clippy::unwrap_used, reason = "a test states what must hold by panicking")]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+
+use clickhouse::Row;
+use fanal_storage::clickhouse::{ArchiveCountRow, EventRow, LinkRow, OutcomeRow, VisitRow};
 
 #[derive(Debug, PartialEq)]
 struct Column {
     name: String,
     kind: String,
     meaning: String,
+    /// Whether an insert gives its value: it is neither computed nor has a default.
+    is_written: bool,
 }
 
 #[derive(Debug)]
@@ -76,7 +83,8 @@ fn column(line: &str) -> Column {
         .min()
         .map_or(before, |at| &before[..at]);
     let (meaning, _) = after.split_once('\'').unwrap();
-    Column { name: name.to_owned(), kind: kind.to_owned(), meaning: meaning.to_owned() }
+    let is_written = !before.contains(" DEFAULT ") && !before.contains(" MATERIALIZED ");
+    Column { name: name.to_owned(), kind: kind.to_owned(), meaning: meaning.to_owned(), is_written }
 }
 
 fn view(statement: &str) -> Option<View> {
@@ -173,4 +181,39 @@ fn a_view_of_its_own_shape_is_on_the_page_with_exactly_its_columns() {
         seen += 1;
     }
     assert!(seen > 0, "no such view found; the search is broken");
+}
+
+/// The names under which an insert gives a column: one for each part of a nested one.
+fn inserted(column: &Column) -> Vec<String> {
+    let Some(parts) = column.kind.strip_prefix("Nested(") else { return vec![column.name.clone()] };
+    let mut names = Vec::new();
+    let mut depth = 0;
+    for part in parts.split_inclusive(['(', ')', ',']) {
+        // A comma inside of a type, as in `Decimal(18, 4)`, begins no part.
+        if depth == 0 && part.trim_start().starts_with(|c: char| c.is_ascii_lowercase()) {
+            names.push(format!("{}.{}", column.name, part.split_whitespace().next().unwrap()));
+        }
+        depth += i32::from(part.ends_with('(')) - i32::from(part.ends_with(')'));
+    }
+    names
+}
+
+#[test]
+fn rows_are_written_with_exactly_the_columns_of_their_table() {
+    let tables: Vec<Table> = statements().iter().filter_map(|statement| table(statement)).collect();
+    let written: [(&str, &[&str]); 5] = [
+        ("event_rows", EventRow::COLUMN_NAMES),
+        ("visit_rows", VisitRow::COLUMN_NAMES),
+        ("outcome_rows", OutcomeRow::COLUMN_NAMES),
+        ("archive_file_counts", ArchiveCountRow::COLUMN_NAMES),
+        ("visitor_link_rows", LinkRow::COLUMN_NAMES),
+    ];
+    assert_eq!(written.len(), tables.len(), "a table without a row, or a row without a table");
+    for (name, columns) in written {
+        let table = tables.iter().find(|table| table.name == name).unwrap();
+        let of_table: BTreeSet<String> =
+            table.columns.iter().filter(|column| column.is_written).flat_map(inserted).collect();
+        let of_row: BTreeSet<String> = columns.iter().map(|&column| column.to_owned()).collect();
+        assert_eq!(of_row, of_table, "{name}");
+    }
 }
