@@ -73,6 +73,16 @@ pub(crate) fn too_large() -> Problem {
     )
 }
 
+pub(crate) fn busy() -> Problem {
+    Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "bodies_overloaded",
+        "Not stored",
+        "Nothing was stored: the server receives too much at once. Send it again in a moment.",
+    )
+    .retry_after(RETRY_SOON_S)
+}
+
 /// What a sender is told about a log that did not take a batch.
 pub(crate) fn not_appended(error: &AppendError) -> Problem {
     let unavailable = |code, detail: &'static str, retry_s| {

@@ -36,6 +36,9 @@ pub struct IngestConfig {
     /// The largest body, as sent and again once decoded.
     #[serde(default = "defaults::body_bytes_max", with = "byte_size")]
     pub body_bytes_max: ByteSize,
+    /// Bodies that are being received, all requests together; beyond it requests get 503 with `Retry-After`.
+    #[serde(default = "defaults::bodies_bytes_max", with = "byte_size")]
+    pub bodies_bytes_max: ByteSize,
     /// A body that takes longer to arrive is refused.
     #[serde(default = "defaults::body_timeout", with = "human_duration")]
     pub body_timeout: HumanDuration,
@@ -59,6 +62,10 @@ mod defaults {
         ByteSize(4 << 20)
     }
 
+    pub(super) fn bodies_bytes_max() -> ByteSize {
+        ByteSize(256 << 20)
+    }
+
     pub(super) fn body_timeout() -> HumanDuration {
         HumanDuration(Duration::from_secs(30))
     }
@@ -71,8 +78,9 @@ mod defaults {
         u32::try_from(Limits::LINES_MAX).unwrap_or(u32::MAX)
     }
 
+    /// A full body of short lines, each record with the headers of a browser, is well below.
     pub(super) fn request_bytes_max() -> ByteSize {
-        ByteSize(8 << 20)
+        ByteSize(32 << 20)
     }
 }
 
@@ -98,6 +106,10 @@ pub enum ConfigProblem {
         "ingest.listen_tls needs [ingest.tls] with certificate and key, and [ingest.tls] needs listen_tls"
     )]
     TlsIncomplete,
+    #[error(
+        "ingest.body_bytes_max is larger than ingest.bodies_bytes_max: no body of that size could arrive"
+    )]
+    BodyAboveBodies,
     #[error("ingest.{key} is larger than this machine can address")]
     TooLarge { key: &'static str },
 }
@@ -109,6 +121,8 @@ pub struct Settings {
     pub trusted_proxies: Networks,
     pub client_address_header: ClientAddressHeader,
     pub body: BodyLimits,
+    /// Bodies that are being received, all requests together.
+    pub bodies_bytes_max: usize,
     pub lines: Limits,
     pub request_bytes_max: usize,
 }
@@ -120,8 +134,9 @@ impl Default for Settings {
             trusted_proxies: Networks::default(),
             client_address_header: ClientAddressHeader::default(),
             body: BodyLimits::default(),
+            bodies_bytes_max: 256 << 20,
             lines: Limits::default(),
-            request_bytes_max: 8 << 20,
+            request_bytes_max: 32 << 20,
         }
     }
 }
@@ -139,6 +154,7 @@ impl IngestConfig {
             trusted_proxies: Networks::default(),
             client_address_header: ClientAddressHeader::default(),
             body_bytes_max: defaults::body_bytes_max(),
+            bodies_bytes_max: defaults::bodies_bytes_max(),
             body_timeout: defaults::body_timeout(),
             line_bytes_max: defaults::line_bytes_max(),
             lines_max: defaults::lines_max(),
@@ -154,6 +170,9 @@ impl IngestConfig {
         if self.line_bytes_max > self.body_bytes_max {
             return Err(ConfigProblem::LineAboveBody);
         }
+        if self.body_bytes_max > self.bodies_bytes_max {
+            return Err(ConfigProblem::BodyAboveBodies);
+        }
         if self.lines_max == 0 {
             return Err(ConfigProblem::Zero { key: "lines_max" });
         }
@@ -168,6 +187,7 @@ impl IngestConfig {
                 bytes_max: size(self.body_bytes_max, "body_bytes_max")?,
                 timeout: self.body_timeout.0,
             },
+            bodies_bytes_max: size(self.bodies_bytes_max, "bodies_bytes_max")?,
             lines: Limits {
                 line_bytes_max: size(self.line_bytes_max, "line_bytes_max")?,
                 lines_max: self.lines_max as usize,
@@ -235,6 +255,7 @@ mod tests {
         };
         assert!(problem(|c| c.lines_max = 0).contains("lines_max"));
         assert!(problem(|c| c.body_bytes_max = ByteSize(10)).contains("line_bytes_max"));
+        assert!(problem(|c| c.bodies_bytes_max = ByteSize(10)).contains("bodies_bytes_max"));
         assert!(problem(|c| c.request_bytes_max = ByteSize(0)).contains("request_bytes_max"));
         assert!(problem(|c| c.listen_tls = Some(c.listen)).contains("tls"));
         assert!(read("[ingest]\nlisten = \"127.0.0.1:1\"\naddress_key_file = \"k\"\nlimes = 3").is_err());

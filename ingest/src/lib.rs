@@ -10,6 +10,7 @@ pub mod import;
 
 mod address;
 mod answers;
+mod budget;
 mod cookie;
 mod key;
 mod metrics;

@@ -22,6 +22,7 @@ use http::header::{COOKIE, REFERER, SET_COOKIE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method};
 
 use crate::address::client_address;
+use crate::budget::{Budget, Share};
 use crate::config::Settings;
 use crate::key::AddressKey;
 use crate::sink::BatchSink;
@@ -42,6 +43,7 @@ pub struct Ingest<L = Appender> {
     key: AddressKey,
     now_ms: Clock,
     health: Health,
+    bodies: Budget,
     /// Whether the log took the last append.
     taking: AtomicBool,
 }
@@ -84,7 +86,8 @@ impl<L: EventLog> Ingest<L> {
         health: Health,
     ) -> Self {
         health.ok(HEALTH_PART);
-        Self { log, sites, settings, key, now_ms, health, taking: AtomicBool::new(true) }
+        let bodies = Budget::new(settings.bodies_bytes_max);
+        Self { log, sites, settings, key, now_ms, health, bodies, taking: AtomicBool::new(true) }
     }
 
     /// The paths that this role answers.
@@ -143,8 +146,10 @@ impl<L: EventLog> Ingest<L> {
         };
         let site_code = parse_query(query).site_code.ok_or_else(answers::site_missing)?;
         let site = self.sites.get(&site_code).ok_or_else(|| answers::site_unknown(&site_code))?;
+        // Given back when the request is answered.
+        let share = self.bodies.share(self.settings.body.bytes_max);
         let body = match has_body {
-            true => Some(self.body(&parts.headers, body).await?),
+            true => Some(self.body(&parts.headers, body, &share).await?),
             false => None,
         };
         let address = client_address(
@@ -171,9 +176,15 @@ impl<L: EventLog> Ingest<L> {
         Ok(response)
     }
 
-    async fn body(&self, headers: &HeaderMap, body: hyper::body::Incoming) -> Result<Bytes, Problem> {
+    async fn body(
+        &self,
+        headers: &HeaderMap,
+        body: hyper::body::Incoming,
+        share: &Share<'_>,
+    ) -> Result<Bytes, Problem> {
         let encoding = Encoding::of(headers).map_err(|error| Problem::from(&error))?;
-        read_body(body, self.settings.body, encoding).await.map_err(|error| Problem::from(&error))
+        let read = read_body(share.meter(body), self.settings.body, encoding).await;
+        read.map_err(|error| if share.was_refused() { answers::busy() } else { Problem::from(&error) })
     }
 
     /// Parses the lines into a batch; also says which cookie to set.

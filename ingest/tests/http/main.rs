@@ -146,6 +146,55 @@ async fn what_cannot_be_taken_is_refused_with_a_code_and_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_full_body_of_short_lines_from_a_browser_is_taken() {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path(), LogConfig::default()).unwrap();
+    let stop = Stop::new();
+    let address = serve_on(log.appender(), Settings::default(), Health::new(), &stop).await;
+    let line = "eventType=activity&nonce=0123456789ABCDEF&visitorCode=0123456789abcdef\n";
+    let lines = (4 << 20) / line.len();
+    let agent = format!("Mozilla/5.0 {}", "a".repeat(180));
+    let page = format!("https://shop.example/{}", "p".repeat(100));
+    let headers = [("user-agent", &*agent), ("referer", &*page)];
+    assert_eq!(post(address, "siteCode=shop", &headers, line.repeat(lines)).await.0, 204);
+    assert_eq!(logged(&mut log.reader(0).unwrap()).beacons.len(), lines);
+    stop.stop();
+}
+
+#[tokio::test]
+async fn bodies_that_never_end_are_bounded_and_give_back_what_they_held() {
+    let settings = Settings { bodies_bytes_max: 300_000, ..Settings::default() };
+    let collector = start(settings).await;
+    let at = collector.address;
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(at).await.unwrap();
+        let head = "POST /visit/events?siteCode=shop HTTP/1.1\r\nHost: x\r\nContent-Length: 100001\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&[b'x'; 100_000]).await.unwrap();
+        held.push(stream);
+    }
+    let large = || post(at, "siteCode=shop", &[], vec![b'x'; 150_000]);
+    let refused = async {
+        while large().await.0 == 204 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        large().await
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(5), refused).await.expect("nothing is counted");
+    assert_eq!((answer.0.as_u16(), &*code(&answer)), (503, "bodies_overloaded"));
+    assert_eq!(answer.1["retry-after"], "1");
+    assert_eq!(post(at, "siteCode=shop", &[], LINE).await.0, 204, "small ones still fit");
+    drop(held);
+    let taken = async {
+        while large().await.0 != 204 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), taken).await.expect("nothing is given back");
+}
+
+#[tokio::test]
 async fn a_log_that_takes_nothing_is_503_and_shows_in_readiness_until_it_heals() {
     let collector = start(Settings::default()).await;
     for (error, wanted, ready) in [

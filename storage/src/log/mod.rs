@@ -63,7 +63,7 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// Segments younger than this stay, even when every consumer has read them.
     pub retention: Duration,
-    /// The most that one commit holds; also the largest batch.
+    /// The largest batch. Batches share a commit up to this or 8 MiB, whatever is less.
     pub commit_bytes_max: usize,
     /// The most that waits for the disk; beyond it appends are refused.
     pub queue_bytes_max: usize,
@@ -76,8 +76,8 @@ impl Default for LogConfig {
         Self {
             segment_bytes: 64 << 20,
             retention: Duration::from_secs(24 * 3600),
-            commit_bytes_max: 8 << 20,
-            queue_bytes_max: 64 << 20,
+            commit_bytes_max: 32 << 20,
+            queue_bytes_max: 128 << 20,
             clock: wall_clock(),
         }
     }

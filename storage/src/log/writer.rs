@@ -19,6 +19,10 @@ use super::format::Topic;
 use super::segment::Segment;
 use super::{Appended, EMBEDDED_PARTITION, EventLog, LogConfig, LogHealth, segments_dir};
 
+/// Batches are put together into one commit up to this: more would not make the sync
+/// cheaper, only the wait of the first batch and the readers' memory larger.
+const GROUP_BYTES_MAX: usize = 8 << 20;
+
 /// What readers may see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Durable {
@@ -123,8 +127,9 @@ impl Shared {
         }
         let mut group = Vec::with_capacity(queue.waiting.len());
         let mut bytes = 0;
+        let group_max = self.config.commit_bytes_max.min(GROUP_BYTES_MAX);
         while let Some(next) = queue.waiting.front() {
-            if !group.is_empty() && bytes + next.bytes > self.config.commit_bytes_max {
+            if !group.is_empty() && bytes + next.bytes > group_max {
                 break;
             }
             bytes += next.bytes;
