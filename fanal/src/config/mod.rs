@@ -146,14 +146,15 @@ impl Config {
     /// Reads and checks a file; touches no network.
     pub(crate) fn read(file: &Path) -> anyhow::Result<Self> {
         let bad = |text: String| Ending::BadConfiguration(text);
-        let config: Self = fanal_service::config::read(file).map_err(|error| bad(error.to_string()))?;
+        let mut config: Self = fanal_service::config::read(file).map_err(|error| bad(error.to_string()))?;
+        config.data_dir = absolute(&config.data_dir);
         config.check().map_err(|problem| bad(format!("{}: {problem}", file.display())))?;
         Ok(config)
     }
 
     /// The configuration of `fanal dev` on this folder, with the default addresses.
     pub(crate) fn dev(data_dir: &Path) -> Self {
-        dev::config(data_dir)
+        dev::config(&absolute(data_dir))
     }
 
     fn check(&self) -> Result<(), String> {
@@ -238,6 +239,11 @@ impl Config {
     pub(crate) fn drain_timeout(&self) -> Duration {
         self.drain_timeout.0
     }
+}
+
+/// The ClickHouse engine resolves relative paths against its own folder.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 #[cfg(test)]

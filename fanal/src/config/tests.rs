@@ -73,3 +73,10 @@ fn dev_is_a_configuration_like_any_other() {
     let again: Config = toml::from_str(&toml::to_string(&config).unwrap()).unwrap();
     assert_eq!(again, config);
 }
+
+#[test]
+fn a_relative_data_folder_is_made_absolute() {
+    assert!(Config::dev(Path::new("data")).data_dir.is_absolute());
+    let config = read(&MINIMAL.replace("data_dir = \"/var/lib/fanal\"", "data_dir = \"data\"")).unwrap();
+    assert!(config.data_dir.is_absolute());
+}
