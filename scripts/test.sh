@@ -7,6 +7,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
+# What failed tests of earlier runs kept for a look.
+rm -rf "${CARGO_TARGET_DIR:-target}/release/tests-data"
+
 # Built in one go with the tests' features: the tests start `fanal` and
 # `fanal-bench` as a user does, so the programs must be there and be current.
 cargo build --release --workspace --bins --tests --examples
