@@ -273,3 +273,66 @@ fn a_heartbeat_neither_starts_nor_extends_a_visit() {
     assert_eq!(visits[0].last_seen_at - visits[0].last_event_at, 19 * 60_000);
     assert_eq!(tables.stray().len(), 1);
 }
+
+#[test]
+fn a_visit_that_begins_with_a_late_event_of_an_unknown_visitor_is_marked_again() {
+    let mut tables = Tables::default();
+    let event =
+        |at_ms, nonce| encode(&Made { at_ms, visitor: 0, line_number: 0, kind: 0, nonce, alone: true });
+    let config = EngineConfig { partition: 0, allowed_lateness_ms: MINUTE };
+    let mut engine = Engine::new(config, 0);
+    // The rebuild puts both into one visit; streaming knows only the second.
+    engine.take(0, START + 5 * MINUTE, &event(START, 1));
+    tables.apply(engine.flush(None, &|_: &str| policy()));
+    engine = Engine::from_bytes(config, &engine.to_bytes().unwrap()).unwrap();
+    engine.take(1, START + 6 * MINUTE, &event(START + 6 * MINUTE, 2));
+    let flush = engine.flush(None, &|_: &str| policy());
+    assert!(flush.outcomes.is_empty(), "{:?}", flush.outcomes);
+    tables.apply(flush);
+    let flush = engine.flush(Some(START + 38 * MINUTE), &|_: &str| policy());
+    assert_eq!(flush.visits.len(), 1);
+    assert_eq!(flush.outcomes.iter().filter(|row| row.outcome == "stale").count(), 1);
+}
+
+#[test]
+fn a_late_event_is_forgotten_when_nothing_can_follow_it() {
+    let event = |at_ms| encode(&Made { at_ms, visitor: 0, line_number: 0, kind: 0, nonce: 1, alone: true });
+    let config = EngineConfig { partition: 0, allowed_lateness_ms: MINUTE };
+    let stale = |flush: fanal_storage::clickhouse::Flush| {
+        flush.outcomes.into_iter().filter(|row| row.outcome == "stale").count()
+    };
+    // Of another day: its own mark is all there is to do.
+    let mut engine = Engine::new(config, 0);
+    engine.take(0, START + 1440 * MINUTE, &event(START));
+    assert_eq!(stale(engine.flush(None, &|_: &str| policy())), 0);
+    assert_eq!(engine.visitor_count(), 0);
+    // Of just now: its visit is open until the timeout, and a rebuild must end it.
+    let mut engine = Engine::new(config, 0);
+    engine.take(0, START + 5 * MINUTE, &event(START));
+    assert_eq!(stale(engine.flush(None, &|_: &str| policy())), 0);
+    assert_eq!(stale(engine.flush(Some(START + 45 * MINUTE), &|_: &str| policy())), 1);
+    assert_eq!(stale(engine.flush(Some(START + 60 * MINUTE), &|_: &str| policy())), 0);
+    assert_eq!(stale(engine.flush(Some(START + 120 * MINUTE), &|_: &str| policy())), 0);
+    assert_eq!(engine.visitor_count(), 0);
+}
+
+#[test]
+fn a_visit_ends_for_the_same_reason_whenever_that_is_looked_at() {
+    let policy = VisitPolicy { session_timeout_ms: 30 * MINUTE, visit_ms_max: 40 * MINUTE, ..policy() };
+    let page =
+        |at_ms, nonce| encode(&Made { at_ms, visitor: 0, line_number: 0, kind: 0, nonce, alone: true });
+    let end_reason = |steps: &[u64]| {
+        let mut engine = Engine::new(EngineConfig { partition: 0, allowed_lateness_ms: 0 }, 0);
+        let mut tables = Tables::default();
+        engine.take(0, START, &page(START, 1));
+        engine.take(1, START + 20 * MINUTE, &page(START + 20 * MINUTE, 2));
+        for step in steps {
+            tables.apply(engine.flush(Some(START + step * MINUTE), &|_: &str| policy));
+        }
+        let visit = tables.live_visits().next().unwrap();
+        visit.end_reason.clone()
+    };
+    // The limit at 40 minutes comes before the timeout at 50.
+    assert_eq!(end_reason(&[41, 60]), "day_limit");
+    assert_eq!(end_reason(&[60]), "day_limit");
+}

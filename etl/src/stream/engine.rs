@@ -86,7 +86,7 @@ struct Stored {
 }
 
 /// Changes with this prefix make older checkpoints unreadable.
-const FORMAT: &[u8; 8] = b"fanalck1";
+const FORMAT: &[u8; 8] = b"fanalck2";
 
 impl Engine {
     #[must_use]
@@ -137,22 +137,26 @@ impl Engine {
         fanal_model::record_key(&mut key, beacon.site_code, beacon.visitor());
         if event.at_ms() < self.horizon_ms() {
             self.outcomes.count(beacon.site_code, event.at_ms(), "late", 1);
-            if let Some(slot) = self.visitors.get_mut(key.as_slice()) {
-                let since = slot.state.stale_since_ms.get_or_insert(event.at_ms());
-                *since = event.at_ms().min(*since);
-            }
+            // Also of a visitor without a state: the next flush forgets it if the
+            // event is too old to touch what follows.
+            self.touch(key).state.miss(event.at_ms());
             return None;
         }
+        let slot = self.touch(key);
+        if !slot.state.insert(&event, offset, value) {
+            self.pending.push(duplicate(self.config.partition, offset, &beacon, 0));
+        }
+        None
+    }
+
+    /// The state of a visitor, which the next flush looks at.
+    fn touch(&mut self, key: Vec<u8>) -> &mut Slot {
         let key: Arc<[u8]> = match self.visitors.get_key_value(key.as_slice()) {
             Some((key, _)) => Arc::clone(key),
             None => Arc::from(key),
         };
-        let slot = self.visitors.entry(Arc::clone(&key)).or_default();
-        if !slot.state.insert(&event, offset, value) {
-            self.pending.push(duplicate(self.config.partition, offset, &beacon, 0));
-        }
-        self.touched.insert(key);
-        None
+        self.touched.insert(Arc::clone(&key));
+        self.visitors.entry(key).or_default()
     }
 
     /// Everything that changed since the last flush. `now_ms` is the wall clock
@@ -199,10 +203,7 @@ impl Engine {
     pub fn found_in_table(&mut self, site_code: &str, visitor_code: &str, visit_id: u64, started_at_ms: u64) {
         let mut key = Vec::new();
         fanal_model::record_key(&mut key, site_code, visitor_code);
-        let key: Arc<[u8]> = Arc::from(key);
-        let slot = self.visitors.entry(Arc::clone(&key)).or_default();
-        slot.state.found_in_table(visit_id, started_at_ms);
-        self.touched.insert(key);
+        self.touch(key).state.found_in_table(visit_id, started_at_ms);
     }
 
     /// An outcome row that the table has beyond the checkpoint.

@@ -17,10 +17,24 @@ pub(super) struct VisitorState {
     tail: Vec<TailEvent>,
     /// Visits of this state as the table has them.
     written: Vec<WrittenVisit>,
-    /// The first instant of an event that came too late for this state: its day
-    /// needs a rebuild once the visit is over.
-    pub(super) stale_since_ms: Option<u64>,
+    /// Late events that this state does not know: it may place what follows them
+    /// otherwise than a rebuild does.
+    missed: Option<Missed>,
 }
+
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+struct Missed {
+    first_ms: u64,
+    last_ms: u64,
+    /// Noted since the state was last looked at.
+    is_new: bool,
+    /// Nothing more is to be asked for when their visit is over by time.
+    is_told: bool,
+}
+
+/// Rebuilds are asked for in steps of this many milliseconds, so that an import
+/// of many late visitors asks for a few and not for one each.
+const MISSED_STEP_MS: u64 = 600_000;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 struct TailEvent {
@@ -60,7 +74,7 @@ pub(super) trait Changes {
     fn visit(&mut self, visit: &Visit);
     /// This visit exists no longer.
     fn visit_gone(&mut self, gone: WrittenVisit);
-    /// A visit is over that misses the late event at `at_ms`.
+    /// What the tables hold from `at_ms` on may miss a late event.
     fn stale(&mut self, at_ms: u64);
 }
 
@@ -94,6 +108,14 @@ impl VisitorState {
         }
     }
 
+    /// Notes an event that came too late to be placed here.
+    pub(super) fn miss(&mut self, at_ms: u64) {
+        let none = Missed { first_ms: at_ms, last_ms: at_ms, is_new: true, is_told: false };
+        let known = self.missed.unwrap_or(none);
+        let (first_ms, last_ms) = (known.first_ms.min(at_ms), known.last_ms.max(at_ms));
+        self.missed = Some(Missed { first_ms, last_ms, ..none });
+    }
+
     /// Remembers a visit that the table has although this state does not know it.
     pub(super) fn found_in_table(&mut self, visit_id: u64, started_at_ms: u64) {
         self.written.retain(|known| known.visit_id != visit_id);
@@ -103,6 +125,7 @@ impl VisitorState {
     /// Reports what differs from the tables, then folds what lies before
     /// `horizon_ms`, since no event can arrive there any more.
     pub(super) fn settle(&mut self, horizon_ms: u64, policy: &VisitPolicy, changes: &mut impl Changes) {
+        let knew_events = self.has_events();
         let mut scan = self.base.clone();
         let mut visits = Vec::new();
         let mut folded = 0;
@@ -128,8 +151,30 @@ impl VisitorState {
         visits.extend(scan.open_visit(horizon_ms, policy));
         self.report_visits(&visits, changes);
         let has_ended = self.fold(folded, horizon_ms, policy);
-        if has_ended && let Some(at_ms) = self.stale_since_ms.take() {
-            changes.stale(at_ms);
+        self.tell_missed(knew_events && has_ended, horizon_ms, policy, changes);
+    }
+
+    /// Asks for a rebuild when a visit is over that may miss late events, and once
+    /// when none that begins with them can go on. Forgets them when no event to
+    /// come can be in their visit or repeat their nonces.
+    fn tell_missed(
+        &mut self,
+        has_ended: bool,
+        horizon_ms: u64,
+        policy: &VisitPolicy,
+        changes: &mut impl Changes,
+    ) {
+        let Some(missed) = &mut self.missed else { return };
+        let is_over = missed.over_at_ms(policy) <= horizon_ms;
+        // Over before it came: the mark of the late event itself is enough.
+        missed.is_told |= std::mem::take(&mut missed.is_new) && is_over;
+        if has_ended || (is_over && !missed.is_told) {
+            changes.stale(missed.first_ms);
+            missed.is_told |= is_over;
+        }
+        let is_open = self.base.open_visit_id().is_some() || !self.tail.is_empty();
+        if missed.forget_at_ms(policy) <= horizon_ms && !is_open {
+            self.missed = None;
         }
     }
 
@@ -162,18 +207,28 @@ impl VisitorState {
         let alive = self.base.open_visit_id().map(|(id, _)| id);
         let in_tail = |id| self.tail.iter().any(|event| event.placed == Some(Placed::InVisit(id)));
         self.written.retain(|visit| Some(visit.visit_id) == alive || in_tail(visit.visit_id));
-        has_ended || self.is_empty()
+        has_ended || !self.has_events()
     }
 
     /// When time alone changes something here.
     pub(super) fn settles_at_ms(&self, policy: &VisitPolicy) -> Option<u64> {
         // The first event of the tail is folded one millisecond after its own.
         let tail = self.tail.first().map(|event| event.at_ms + 1);
-        [tail, self.base.settles_at_ms(policy)].into_iter().flatten().min()
+        // Beside events, only what was not told yet needs a time of its own.
+        let missed = self.missed.and_then(|missed| match (missed.is_told, self.has_events()) {
+            (false, _) => Some(missed.over_at_ms(policy)),
+            (true, false) => Some(missed.forget_at_ms(policy)),
+            (true, true) => None,
+        });
+        [tail, self.base.settles_at_ms(policy), missed].into_iter().flatten().min()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.tail.is_empty() && self.base.is_empty()
+        !self.has_events() && self.missed.is_none()
+    }
+
+    fn has_events(&self) -> bool {
+        !self.tail.is_empty() || !self.base.is_empty()
     }
 
     /// After a restart the tables may say more than this state knows.
@@ -184,6 +239,18 @@ impl VisitorState {
         for visit in &mut self.written {
             visit.row_hash = 0;
         }
+    }
+}
+
+impl Missed {
+    /// When no event can go on with a visit that ends with these.
+    fn over_at_ms(self, policy: &VisitPolicy) -> u64 {
+        (self.last_ms + policy.session_timeout_ms).next_multiple_of(MISSED_STEP_MS)
+    }
+
+    /// When no nonce of these counts any more, either.
+    fn forget_at_ms(self, policy: &VisitPolicy) -> u64 {
+        self.over_at_ms(policy).max(self.last_ms + policy.dedupe_horizon_ms)
     }
 }
 

@@ -59,15 +59,19 @@ impl Accumulator {
         self.visit.clone()
     }
 
-    /// Why an event at `at_ms` would not belong to this visit, if it would not.
+    /// Why an event at `at_ms` would not belong to this visit, if it would not. The
+    /// first limit that was reached counts, so that the answer is the same however
+    /// much later it is asked for.
     #[must_use]
     pub fn ends_before(&self, at_ms: u64, policy: &VisitPolicy) -> Option<EndReason> {
-        if at_ms >= self.last_activity_ms + policy.session_timeout_ms {
-            Some(EndReason::Timeout)
-        } else if at_ms >= self.visit.started_at_ms + policy.visit_ms_max {
-            Some(EndReason::DayLimit)
-        } else if self.visit.event_count >= policy.visit_events_max {
+        let timeout_ms = self.last_activity_ms + policy.session_timeout_ms;
+        let limit_ms = self.visit.started_at_ms + policy.visit_ms_max;
+        if self.visit.event_count >= policy.visit_events_max {
             Some(EndReason::EventLimit)
+        } else if at_ms >= timeout_ms && timeout_ms <= limit_ms {
+            Some(EndReason::Timeout)
+        } else if at_ms >= limit_ms {
+            Some(EndReason::DayLimit)
         } else {
             None
         }
