@@ -28,34 +28,94 @@ struct Known {
 
 #[derive(Row, Deserialize, Clone)]
 struct KnownDuplicate {
-    log_partition: u32,
     first_offset: u64,
     site_code: String,
     minute: u32,
     version: u64,
 }
 
-/// One shard: what the tables hold and is not yet met again, and what differs.
-pub(super) struct Compared {
+const WHAT: &str = "say what it holds of these days";
+
+/// Duplicates that the table holds and no shard has met yet. Their rows name no
+/// visitor, so that only all shards together know which of them are gone.
+pub(super) struct Duplicates {
     version: u64,
     partition: u32,
+    known: HashMap<u64, KnownDuplicate>,
+}
+
+impl Duplicates {
+    pub(super) async fn fetch(
+        clickhouse: &ClickHouse,
+        request: &Request,
+        partition: u32,
+        version: u64,
+    ) -> Result<Self, ClickHouseError> {
+        let (from, to, sites) = (request.from, request.to, sites_condition(request));
+        let sql = format!(
+            "SELECT first_offset, site_code, toUnixTimestamp(minute) AS minute, version \
+             FROM outcome_rows FINAL WHERE outcome = 'duplicate' AND log_partition = {partition} \
+             AND toDate(minute) BETWEEN '{from}' AND '{to}'{sites}"
+        );
+        let rows: Vec<KnownDuplicate> = clickhouse.fetch_all(WHAT, &sql).await?;
+        let known = rows.into_iter().map(|row| (row.first_offset, row)).collect();
+        Ok(Self { version, partition, known })
+    }
+
+    /// Removes what no shard has met.
+    pub(super) async fn finish(
+        self,
+        clickhouse: &ClickHouse,
+        request: &Request,
+        report: &mut Report,
+    ) -> Result<(), ClickHouseError> {
+        // A higher version comes from records that the archive does not have yet.
+        let gone: Vec<OutcomeRow> = self
+            .known
+            .values()
+            .filter(|known| known.version <= self.version)
+            .map(|known| self.row(known, 1))
+            .collect();
+        report.duplicates.gone += gone.len() as u64;
+        if request.is_dry_run {
+            return Ok(());
+        }
+        write_in_parts(clickhouse, Flush { outcomes: gone, ..Flush::default() }).await
+    }
+
+    fn row(&self, known: &KnownDuplicate, is_deleted: u8) -> OutcomeRow {
+        OutcomeRow {
+            log_partition: self.partition,
+            first_offset: known.first_offset,
+            site_code: known.site_code.clone(),
+            minute: known.minute,
+            outcome: "duplicate".to_owned(),
+            count: 1,
+            version: self.version,
+            is_deleted,
+        }
+    }
+}
+
+/// One shard: what the tables hold and is not yet met again, and what differs.
+pub(super) struct Compared<'d> {
+    version: u64,
     events: HashMap<u64, (u64, u64)>,
     visits: HashMap<u64, (u64, u64)>,
-    duplicates: HashMap<u64, KnownDuplicate>,
+    duplicates: &'d mut Duplicates,
     different: Flush,
     event_difference: Difference,
     visit_difference: Difference,
     duplicate_difference: Difference,
 }
 
-impl Compared {
+impl<'d> Compared<'d> {
     pub(super) async fn fetch(
         clickhouse: &ClickHouse,
         part: &Part<'_>,
         request: &Request,
-        version: u64,
+        duplicates: &'d mut Duplicates,
     ) -> Result<Self, ClickHouseError> {
-        const WHAT: &str = "say what it holds of these days";
         let shard = if part.shards > 1 {
             format!(" AND xxh3(visitor_code) % {} = {}", part.shards, part.shard)
         } else {
@@ -81,29 +141,13 @@ impl Compared {
                 ),
             )
             .await?;
-        // Duplicates are few: the first shard looks at those of all.
-        let duplicates: Vec<KnownDuplicate> = if part.shard == 0 {
-            clickhouse
-                .fetch_all(
-                    WHAT,
-                    &format!(
-                        "SELECT log_partition, first_offset, site_code, toUnixTimestamp(minute) AS minute, version \
-                         FROM outcome_rows FINAL WHERE outcome = 'duplicate' AND {}",
-                        days("toDate(minute)")
-                    ),
-                )
-                .await?
-        } else {
-            Vec::new()
-        };
         let by_id =
             |rows: Vec<Known>| rows.into_iter().map(|row| (row.id, (row.value, row.version))).collect();
         Ok(Self {
-            version,
-            partition: duplicates.first().map_or(0, |row| row.log_partition),
+            version: duplicates.version,
             events: by_id(events),
             visits: by_id(visits),
-            duplicates: duplicates.into_iter().map(|row| (row.first_offset, row)).collect(),
+            duplicates,
             different: Flush::default(),
             event_difference: Difference::default(),
             visit_difference: Difference::default(),
@@ -126,10 +170,6 @@ impl Compared {
         let (gone_events, gone_visits) = (left(&self.events), left(&self.visits));
         self.event_difference.gone = gone_events.len() as u64;
         self.visit_difference.gone = gone_visits.len() as u64;
-        for known in self.duplicates.values().filter(|known| known.version <= version) {
-            self.duplicate_difference.gone += 1;
-            self.different.outcomes.push(duplicate_row(known, version, 1));
-        }
         add(&mut report.events, self.event_difference);
         add(&mut report.visits, self.visit_difference);
         add(&mut report.duplicates, self.duplicate_difference);
@@ -144,7 +184,7 @@ impl Compared {
     }
 }
 
-impl Rebuilt for Compared {
+impl Rebuilt for Compared<'_> {
     fn event(&mut self, event: &VisitorEvent<'_>, visit_id: u64) {
         let known = self.events.remove(&event.event_id).map(|(value, _)| value);
         if note(&mut self.event_difference, known, visit_id) {
@@ -154,16 +194,15 @@ impl Rebuilt for Compared {
     }
 
     fn duplicate(&mut self, event: &VisitorEvent<'_>, offset: u64) {
-        let known = self.duplicates.remove(&offset).map(|_| 0);
+        let known = self.duplicates.known.remove(&offset).map(|_| 0);
         if note(&mut self.duplicate_difference, known, 0) {
             let row = KnownDuplicate {
-                log_partition: self.partition,
                 first_offset: offset,
                 site_code: event.beacon.site_code.to_owned(),
                 minute: u32::try_from(event.at_ms() / 60_000 * 60).unwrap_or(u32::MAX),
                 version: 0,
             };
-            self.different.outcomes.push(duplicate_row(&row, self.version, 0));
+            self.different.outcomes.push(self.duplicates.row(&row, 0));
         }
     }
 
@@ -190,19 +229,6 @@ fn add(sum: &mut Difference, more: Difference) {
     sum.changed += more.changed;
     sum.gone += more.gone;
     sum.same += more.same;
-}
-
-fn duplicate_row(known: &KnownDuplicate, version: u64, is_deleted: u8) -> OutcomeRow {
-    OutcomeRow {
-        log_partition: known.log_partition,
-        first_offset: known.first_offset,
-        site_code: known.site_code.clone(),
-        minute: known.minute,
-        outcome: "duplicate".to_owned(),
-        count: 1,
-        version,
-        is_deleted,
-    }
 }
 
 async fn write_in_parts(clickhouse: &ClickHouse, mut different: Flush) -> Result<(), ClickHouseError> {

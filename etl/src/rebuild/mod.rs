@@ -135,7 +135,8 @@ fn window(etl: &Etl, request: &Request, look_back_days: u64, files: &[FileInfo])
         from_ms: request.from.start_ms(),
         to_ms: request.to.end_ms(),
         read_from_ms,
-        // A visit that begins on the last day ends at the latest a day later.
+        // A visit that begins on the last day ends at the latest a day later, and
+        // nothing after that has a say in why it ended.
         read_to_ms: request.to.end_ms() + rules.visit_ms_max,
         is_all_history: files.iter().all(|file| file.min_received_ms >= read_from_ms),
         now_ms: (etl.clock)().saturating_sub(millis(etl.config.allowed_lateness)),
@@ -162,6 +163,9 @@ impl Job<'_> {
         let shards = records.div_ceil(self.etl.config.rebuild_events_max.max(1)).max(1);
         let clickhouse = self.etl.clickhouse();
         let mut report = Report { end_offset: self.end_offset, ..Report::default() };
+        let (partition, version) = (self.etl.config.partition, rebuilt_version(self.end_offset));
+        let mut duplicates =
+            compare::Duplicates::fetch(&clickhouse, self.request, partition, version).await?;
         for shard in 0..shards {
             let part = load::Part { shard, shards, sites: self.request.sites.as_ref() };
             let loaded = load::load(&self.etl.archive, &wanted, &part, &self.window, |files_done| {
@@ -169,8 +173,8 @@ impl Job<'_> {
             })
             .await?;
             report.beacons_read += loaded.len() as u64;
-            let version = rebuilt_version(self.end_offset);
-            let mut compared = compare::Compared::fetch(&clickhouse, &part, self.request, version).await?;
+            let mut compared =
+                compare::Compared::fetch(&clickhouse, &part, self.request, &mut duplicates).await?;
             let unsure = build::build(&loaded, &self.window, |site| self.etl.policy(site), &mut compared);
             report.unsure_visitors += unsure.visitors;
             report.unreadable += unsure.unreadable;
@@ -179,6 +183,7 @@ impl Job<'_> {
             }
             compared.finish(&clickhouse, self.request, &mut report).await?;
         }
+        duplicates.finish(&clickhouse, self.request, &mut report).await?;
         Ok(report)
     }
 
