@@ -33,7 +33,9 @@ impl Day {
         let error = || DayError(text.chars().take(40).collect());
         let date: Date = text.parse().map_err(|_| error())?;
         let since = date.since(Date::constant(1970, 1, 1)).map_err(|_| error())?;
-        u32::try_from(since.get_days()).map(Self).map_err(|_| error())
+        let day = u32::try_from(since.get_days()).map(Self).map_err(|_| error())?;
+        // The parser takes times and shorter forms as well, and forgets them.
+        if day.to_string() == text { Ok(day) } else { Err(error()) }
     }
 
     /// The first instant of the day.
