@@ -70,10 +70,30 @@ pub(crate) async fn answer(
             "There is no handle for this path; use /, /ping or /replicas_status\n",
         ));
     }
+    if comes_from_a_page(request.headers()) {
+        return Ok(plain(
+            StatusCode::UNAUTHORIZED,
+            "Web pages of other origins may not ask; use a client, or open the address itself\n",
+        ));
+    }
     if !matches!(*request.method(), Method::GET | Method::POST) {
         return Ok(plain(StatusCode::METHOD_NOT_ALLOWED, "Only GET, HEAD and POST are answered\n"));
     }
     Ok(statement(service, request).await)
+}
+
+/// Whether a page of another origin makes a browser send this. Without this, any page
+/// that somebody on this machine looks at could change tables: a browser sends such a
+/// request before it asks whether the page may read the answer. Browsers alone send these
+/// headers, and a page cannot leave them out.
+fn comes_from_a_page(headers: &HeaderMap) -> bool {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
+    let host = text("host").unwrap_or_default();
+    let foreign = |origin: &str| {
+        origin.split_once("://").is_none_or(|(_, authority)| !authority.eq_ignore_ascii_case(host))
+    };
+    text("origin").is_some_and(foreign)
+        || text("sec-fetch-site").is_some_and(|site| !["none", "same-origin"].contains(&site))
 }
 
 /// Whether a GET of `/` carries a statement.
@@ -185,4 +205,30 @@ fn refusal(service: &Service, exception: &Exception, base: HeaderMap) -> Answer 
     *answer.status_mut() = head.status;
     *answer.headers_mut() = head.headers;
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_other_origins_are_told_from_clients_and_from_an_address_that_was_typed() {
+        for (headers, refused) in [
+            (&[][..], false),
+            (&[("sec-fetch-site", "none")], false),
+            (&[("sec-fetch-site", "same-origin"), ("origin", "http://127.0.0.1:8123")], false),
+            (&[("origin", "http://evil.example")], true),
+            (&[("origin", "null")], true),
+            (&[("origin", "http://127.0.0.1:8090")], true),
+            (&[("sec-fetch-site", "cross-site")], true),
+            (&[("sec-fetch-site", "same-site")], true),
+        ] {
+            let mut given = HeaderMap::new();
+            given.insert("host", HeaderValue::from_static("127.0.0.1:8123"));
+            for (name, value) in headers {
+                given.insert(*name, HeaderValue::from_static(value));
+            }
+            assert_eq!(comes_from_a_page(&given), refused, "{headers:?}");
+        }
+    }
 }
