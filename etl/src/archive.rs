@@ -57,6 +57,8 @@ async fn follow(etl: &Etl, stop: &Stop, backoff: &mut Backoff) -> Result<(), Fai
     etl.health.ok(PART);
     let mut seal_wanted = etl.progress.seal_wanted.subscribe();
     let mut unfinished_since = None;
+    // The offset after the last seal: it is read before another one is written.
+    let mut sealed_to = 0;
     loop {
         tokio::select! {
             chunk = reader.next(READ_BYTES) => {
@@ -79,11 +81,11 @@ async fn follow(etl: &Etl, stop: &Stop, backoff: &mut Backoff) -> Result<(), Fai
             unfinished_since = None;
         } else {
             let since = *unfinished_since.get_or_insert_with(Instant::now);
-            let is_wanted = *seal_wanted.borrow_and_update() > durable;
+            let wanted = *seal_wanted.borrow_and_update();
             // Not before everything that is wanted was read: one seal is enough.
-            let is_read = reader.position() >= etl.log.end_offset();
-            if (is_wanted && is_read) || since.elapsed() >= etl.config.seal_after {
-                etl.log.appender().seal().await?;
+            let is_read = reader.position() >= wanted.max(sealed_to);
+            if (wanted > durable && is_read) || since.elapsed() >= etl.config.seal_after {
+                sealed_to = etl.log.appender().seal().await?.base_offset + 1;
                 unfinished_since = None;
             }
         }

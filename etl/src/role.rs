@@ -47,7 +47,7 @@ pub struct Progress {
     /// Every record before this offset is in the tables.
     pub visited: Arc<watch::Sender<u64>>,
     /// A record before this offset waits to be archived: end the file now.
-    pub seal_wanted: Arc<watch::Sender<u64>>,
+    pub(crate) seal_wanted: Arc<watch::Sender<u64>>,
     /// Late records were counted: a rebuild is due.
     pub marked: Arc<Notify>,
     /// One rebuild at a time.
@@ -65,6 +65,18 @@ impl Default for Progress {
             marked: Arc::new(Notify::new()),
             rebuilding: Arc::default(),
         }
+    }
+}
+
+impl Progress {
+    /// Asks for an archive file that ends at or after `offset`.
+    pub fn want_sealed(&self, offset: u64) {
+        // Never less than somebody else waits for.
+        self.seal_wanted.send_if_modified(|wanted| {
+            let is_more = offset > *wanted;
+            *wanted = offset.max(*wanted);
+            is_more
+        });
     }
 }
 
@@ -91,11 +103,19 @@ impl Etl {
     /// the tables. Returns the offset after the last of them.
     pub async fn catch_up(&self) -> u64 {
         let end = self.log.end_offset();
-        self.progress.seal_wanted.send_replace(end);
+        self.progress.want_sealed(end);
         for part in [&self.progress.archived, &self.progress.counted, &self.progress.visited] {
             // The senders live in `self`, so that waiting cannot fail.
             let _ = part.subscribe().wait_for(|offset| *offset >= end).await;
         }
+        end
+    }
+
+    /// As `catch_up`, and until the days that late records marked are rebuilt: in
+    /// between such a record is counted as late and as loaded.
+    pub async fn catch_up_and_rebuild(&self) -> u64 {
+        let end = self.catch_up().await;
+        rebuild::marked::wait_until_clear(self, end).await;
         end
     }
 }

@@ -69,7 +69,8 @@ impl Session {
         Ok(Self::Local(Box::new(Local { parts, config: quiet, stop, etl })))
     }
 
-    /// Waits until everything received is archived, counted and in the tables.
+    /// Waits until everything received is archived, counted and in the tables, late
+    /// records included.
     pub(crate) async fn catch_up(&self) -> anyhow::Result<()> {
         match self {
             Self::Remote(remote) => {
@@ -79,7 +80,7 @@ impl Session {
                     .success("catching up")?;
             }
             Self::Local(local) => {
-                local.parts.etl.catch_up().await;
+                local.parts.etl.catch_up_and_rebuild().await;
             }
         }
         Ok(())

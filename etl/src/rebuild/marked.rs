@@ -22,6 +22,8 @@ use crate::rows::{rebuilt_version, streamed_version};
 const PART: &str = "rebuild";
 /// Looks for marks at least this often.
 const IDLE: Duration = Duration::from_secs(30);
+/// The longest that a comparison waits for marked days.
+const CLEAR_WAIT_MAX: Duration = Duration::from_secs(600);
 /// How often the quiet is looked for.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -68,7 +70,7 @@ async fn rebuild_marked(etl: &Etl, clickhouse: &ClickHouse, stop: &Stop) -> Resu
     }
     // Marks up to here are whole, and the archive will hold what they count.
     let visited = *etl.progress.visited.borrow();
-    etl.progress.seal_wanted.send_replace(visited);
+    etl.progress.want_sealed(visited);
     tokio::select! {
         _ = wait_for_archive(etl, visited) => {}
         () = stop.stopped() => return Ok(()),
@@ -92,6 +94,19 @@ async fn rebuild_marked(etl: &Etl, clickhouse: &ClickHouse, stop: &Stop) -> Resu
     }
     clear(clickhouse, &marks, visited).await?;
     Ok(())
+}
+
+/// Waits until no mark of records before `offset` is left. Not for ever: where a
+/// rebuild fails again and again, its reason is in the health of the part.
+pub(crate) async fn wait_until_clear(etl: &Etl, offset: u64) {
+    let clickhouse = etl.clickhouse();
+    let began = Instant::now();
+    while began.elapsed() < CLEAR_WAIT_MAX {
+        if marks(&clickhouse, streamed_version(offset)).await.is_ok_and(|marks| marks.is_empty()) {
+            return;
+        }
+        tokio::time::sleep(TICK).await;
+    }
 }
 
 async fn wait_for_archive(etl: &Etl, offset: u64) {

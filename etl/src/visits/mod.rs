@@ -95,6 +95,10 @@ impl<'e> Streaming<'e> {
         loop {
             let is_caught_up = self.gather(stop).await?;
             if self.engine.end_offset() < self.write_from && !is_caught_up {
+                if stop.is_stopped() {
+                    // Nothing was written and nothing stored: the next start replays it.
+                    return Ok(());
+                }
                 continue;
             }
             // Without new records time still passes and ends visits.

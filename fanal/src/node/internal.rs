@@ -149,7 +149,7 @@ impl Internal {
                 Err(problem) => problem.into_response(),
             },
             (&Method::POST, CATCH_UP_PATH) => {
-                let offset = self.etl.catch_up().await;
+                let offset = self.etl.catch_up_and_rebuild().await;
                 json(StatusCode::OK, &json!({"offset": offset}))
             }
             (&Method::GET, PROGRESS_PATH) => json(StatusCode::OK, &self.progress()),

@@ -94,8 +94,9 @@ impl Node {
                     Err(_) => self.stop.stopped().await,
                 },
                 () = self.parts.failed() => {
-                    self.stop.stop();
-                    break;
+                    self.drain().await?;
+                    // Not a success: whoever supervises the process must start it again.
+                    anyhow::bail!("the embedded ClickHouse does not stay up; its own messages are above");
                 }
             }
         }

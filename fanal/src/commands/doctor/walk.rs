@@ -153,7 +153,7 @@ async fn ask_for_seal(session: &Session) -> anyhow::Result<()> {
     match session {
         Session::Local(local) => {
             let etl = &local.parts.etl;
-            etl.progress.seal_wanted.send_replace(etl.log.end_offset());
+            etl.progress.want_sealed(etl.log.end_offset());
         }
         Session::Remote(remote) => {
             let path = fanal_ingest::import::ImportEndpoint::SEAL_PATH;
