@@ -116,7 +116,8 @@ impl Etl {
     pub async fn catch_up_and_rebuild(&self) -> u64 {
         let end = self.catch_up().await;
         rebuild::marked::wait_until_clear(self, end).await;
-        end
+        // What came meanwhile is in the tables before it is archived.
+        self.catch_up().await
     }
 }
 
