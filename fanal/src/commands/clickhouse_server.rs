@@ -12,6 +12,7 @@ use anyhow::Context;
 use clap::Args;
 use fanal_clickhouse_embedded::{ServeError, ServerConfig, die_with_parent, find_library, serve};
 use fanal_service::logs::{self, LogFormat};
+use fanal_service::secret::Secret;
 use fanal_service::stop::{Stop, on_signals};
 
 /// How long another engine on the same folder is waited for.
@@ -25,6 +26,12 @@ pub(crate) struct Arguments {
     /// Process id of the `fanal` that started this one.
     #[arg(long)]
     parent: u32,
+    /// The only user; `default` unless said otherwise.
+    #[arg(long)]
+    user: Option<String>,
+    /// File with the password of the user.
+    #[arg(long)]
+    password_file: Option<PathBuf>,
     #[arg(long, default_value = "auto")]
     log_format: String,
 }
@@ -40,7 +47,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let listener: std::net::TcpListener =
         std::io::stdin().as_fd().try_clone_to_owned().context("standard input is not a listener")?.into();
     listener.set_nonblocking(true).context("standard input is not a listener")?;
-    let config = ServerConfig::new(find_library()?, arguments.data_dir.clone());
+    let mut config = ServerConfig::new(find_library()?, arguments.data_dir.clone());
+    if let Some(user) = &arguments.user {
+        config.user.clone_from(user);
+    }
+    if let Some(file) = &arguments.password_file {
+        config.password = Some(Secret::load(file)?.reveal().to_owned());
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = Stop::new();

@@ -9,6 +9,7 @@ use fanal_service::tls::local_certificate;
 use serde_json::json;
 
 use crate::config::Config;
+use crate::exit::Ending;
 use crate::node::{Addresses, Node, make_private_folder};
 use crate::output::{Output, table};
 use crate::sample;
@@ -54,6 +55,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> 
     let filter = std::env::var("FANAL_LOG").unwrap_or_else(|_| "info".to_owned());
     let _logs = fanal_service::logs::start(LogFormat::Auto, &filter)?;
     let config = config(arguments)?;
+    config.check().map_err(Ending::WrongUse)?;
     super::runtime()?.block_on(async {
         let node = Node::start(config).await?;
         output.say(&addresses_table(&node.addresses, arguments));

@@ -157,7 +157,8 @@ impl Config {
         dev::config(&absolute(data_dir))
     }
 
-    fn check(&self) -> Result<(), String> {
+    /// What the types alone cannot check.
+    pub(crate) fn check(&self) -> Result<(), String> {
         if self.role_names().is_empty() {
             return Err("it enables no role; add [ingest], [etl], [delivery] or [admin]".to_owned());
         }
@@ -174,6 +175,17 @@ impl Config {
         let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
         if database.is_empty() || !database.bytes().all(is_plain) {
             return Err(format!("clickhouse.database `{database}` is not a name of a-z 0-9 _"));
+        }
+        let clickhouse = &self.clickhouse;
+        if clickhouse.url.is_none()
+            && clickhouse.password_file.is_none()
+            && !clickhouse.listen.0.ip().is_loopback()
+        {
+            return Err(format!(
+                "clickhouse.listen {} can be reached from other machines and has no password; \
+                 name a clickhouse.password_file, or listen on 127.0.0.1",
+                clickhouse.listen
+            ));
         }
         if let Some(tls) = self.delivery.as_ref().and_then(|delivery| delivery.sse_tls.as_ref())
             && tls.certificate == tls.key

@@ -57,6 +57,7 @@ fn a_file_that_cannot_work_is_refused_with_the_remedy() {
         ("data_dir = \"x\"\n", "no role"),
         ("data_dir = \"x\"\n[delivery]\nsse_listen = \"127.0.0.1:1\"\n", "[ingest]"),
         ("data_dir = \"x\"\n[etl]\n[clickhouse]\ndatabase = \"a b\"\n", "clickhouse.database"),
+        ("data_dir = \"x\"\n[etl]\n[clickhouse]\nlisten = \"0.0.0.0:8123\"\n", "password_file"),
         ("data_dir = \"x\"\n[etl]\nflush_interval = \"soon\"\n", "duration"),
         ("data_dir = \"x\"\n[etl]\n[event_log]\nsegment_bytes = \"64\"\n", "4MiB"),
     ] {

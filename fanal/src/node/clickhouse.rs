@@ -38,6 +38,8 @@ struct Recipe {
     program: PathBuf,
     data_dir: PathBuf,
     log_format: &'static str,
+    user: Option<String>,
+    password_file: Option<PathBuf>,
     /// Stays open here, so that clients wait while the child is started again.
     listener: TcpListener,
     address: SocketAddr,
@@ -59,6 +61,8 @@ impl Embedded {
                 LogFormat::Human => "human",
                 LogFormat::Json => "json",
             },
+            user: config.clickhouse.user.clone(),
+            password_file: config.clickhouse.password_file.clone(),
             address: listener.local_addr()?,
             listener,
         };
@@ -89,10 +93,16 @@ impl Recipe {
     fn start(&self) -> anyhow::Result<Child> {
         let listener: OwnedFd =
             self.listener.try_clone().context("cannot share the ClickHouse listener")?.into();
-        Command::new(&self.program)
-            .arg("clickhouse-server")
-            .arg("--data-dir")
-            .arg(&self.data_dir)
+        let mut command = Command::new(&self.program);
+        command.arg("clickhouse-server").arg("--data-dir").arg(&self.data_dir);
+        if let Some(user) = &self.user {
+            command.args(["--user", user]);
+        }
+        // The file and not the password: arguments can be read by everybody.
+        if let Some(file) = &self.password_file {
+            command.arg("--password-file").arg(file);
+        }
+        command
             .args(["--parent", &std::process::id().to_string(), "--log-format", self.log_format])
             .stdin(Stdio::from(listener))
             .stdout(Stdio::null())
