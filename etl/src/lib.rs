@@ -19,4 +19,4 @@ pub mod visit;
 mod visits;
 
 pub use config::EtlConfig;
-pub use role::{Etl, HEALTH_PARTS, Progress, run};
+pub use role::{Etl, HEALTH_PARTS, Progress, Stuck, run};

@@ -32,6 +32,9 @@ pub struct StageSum {
 pub struct Broken {
     /// Such as `2026-10-01 12:34:00`, UTC.
     pub minute: String,
+    /// Whether the minute was over when the comparison began.
+    #[serde(skip_serializing)]
+    pub is_settled: bool,
     pub site_code: String,
     pub received: u64,
     pub accepted: u64,
@@ -69,13 +72,21 @@ pub struct Reconciliation {
     pub compared: u64,
     /// The first differences, in order of time.
     pub broken: Vec<Broken>,
+    /// Minutes of sites that differ and were still under way when the comparison
+    /// began: what arrives during it is in some stages and not yet in others.
+    pub in_flight: u64,
 }
 
 /// Differences that are reported; the first one is what matters.
 const BROKEN_MAX: u32 = 20;
 
-/// Compares all stages.
-pub async fn reconcile(clickhouse: &ClickHouse, range: &Range) -> Result<Reconciliation, ClickHouseError> {
+/// Compares all stages. `began_ms` is when the caller began to let the pipeline
+/// catch up: minutes from then on cannot be judged while traffic goes on.
+pub async fn reconcile(
+    clickhouse: &ClickHouse,
+    range: &Range,
+    began_ms: u64,
+) -> Result<Reconciliation, ClickHouseError> {
     const WHAT: &str = "add up the ledger";
     let condition = condition(range);
     let stages = clickhouse
@@ -102,19 +113,23 @@ pub async fn reconcile(clickhouse: &ClickHouse, range: &Range) -> Result<Reconci
         sum("dead_letter", "stage = 'load' AND outcome = 'dead_letter'"),
     ]
     .join(", ");
-    let broken = clickhouse
+    let mut broken: Vec<Broken> = clickhouse
         .fetch_all(
             WHAT,
             &format!(
-                "SELECT toString(minute) AS minute, site_code, {sums} FROM ledger WHERE {condition} \
-                 GROUP BY minute, site_code \
+                "SELECT toString(minute) AS minute, toUnixTimestamp(ledger.minute) < {} AS is_settled, site_code, \
+                 {sums} FROM ledger WHERE {condition} GROUP BY ledger.minute, site_code \
                  HAVING received != accepted + rejected OR accepted != archived \
                  OR archived != loaded + duplicate + late + dead_letter \
-                 ORDER BY minute, site_code LIMIT {BROKEN_MAX}"
+                 ORDER BY is_settled DESC, minute, site_code LIMIT {BROKEN_MAX}",
+                began_ms / 60_000 * 60
             ),
         )
         .await?;
-    Ok(Reconciliation { stages, compared, broken })
+    let differing = broken.len();
+    broken.retain(|minute| minute.is_settled);
+    let in_flight = (differing - broken.len()) as u64;
+    Ok(Reconciliation { stages, compared, broken, in_flight })
 }
 
 /// Site codes hold no quote, so that they need no escape.

@@ -3,19 +3,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanal_service::health::Health;
+use fanal_service::health::{Health, State};
 use fanal_service::stop::Stop;
 use fanal_storage::archive::Archive;
 use fanal_storage::catalogue::SiteDirectory;
 use fanal_storage::clickhouse::{ClickHouse, ClickHouseConfig};
 use fanal_storage::log::{Clock, Log};
 use object_store::ObjectStore;
+use thiserror::Error;
 use tokio::sync::{Notify, watch};
 
 use crate::config::{EtlConfig, millis};
 use crate::visit::VisitPolicy;
 use crate::{archive, counts, rebuild, visits};
 
+/// A part that makes no progress for this long is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// How often the log may delete what nobody needs any more.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
@@ -101,24 +104,55 @@ impl Etl {
 
     /// Waits until every record that the log has now is archived, counted and in
     /// the tables. Returns the offset after the last of them.
-    pub async fn catch_up(&self) -> u64 {
+    pub async fn catch_up(&self) -> Result<u64, Stuck> {
         let end = self.log.end_offset();
         self.progress.want_sealed(end);
-        for part in [&self.progress.archived, &self.progress.counted, &self.progress.visited] {
-            // The senders live in `self`, so that waiting cannot fail.
-            let _ = part.subscribe().wait_for(|offset| *offset >= end).await;
+        let parts = [
+            ("archive", &self.progress.archived),
+            ("ledger", &self.progress.counted),
+            ("visits", &self.progress.visited),
+        ];
+        for (part, offset) in parts {
+            let mut offset = offset.subscribe();
+            while *offset.borrow_and_update() < end {
+                // A part that moves is given time; one that does not is stuck.
+                if tokio::time::timeout(STUCK_AFTER, offset.changed()).await.is_err() {
+                    let at = *offset.borrow();
+                    return Err(Stuck { part, at, end, reason: self.reason(part) });
+                }
+            }
         }
-        end
+        Ok(end)
+    }
+
+    fn reason(&self, part: &str) -> String {
+        match self.health.states().get(part) {
+            Some(State::NotReady(reason)) => reason.clone(),
+            _ => "it reports no reason".to_owned(),
+        }
     }
 
     /// As `catch_up`, and until the days that late records marked are rebuilt: in
     /// between such a record is counted as late and as loaded.
-    pub async fn catch_up_and_rebuild(&self) -> u64 {
-        let end = self.catch_up().await;
+    pub async fn catch_up_and_rebuild(&self) -> Result<u64, Stuck> {
+        let end = self.catch_up().await?;
         rebuild::marked::wait_until_clear(self, end).await;
         // What came meanwhile is in the tables before it is archived.
         self.catch_up().await
     }
+}
+
+/// A part of the role that does not come on.
+#[derive(Debug, Error)]
+#[error(
+    "`{part}` stands at offset {at} of {end} and has not moved for {} s: {reason}; heal that and run this again",
+    STUCK_AFTER.as_secs()
+)]
+pub struct Stuck {
+    pub part: &'static str,
+    pub at: u64,
+    pub end: u64,
+    pub reason: String,
 }
 
 /// Runs all parts until `stop`; each finishes what it holds.
@@ -126,6 +160,9 @@ impl Etl {
 /// Streaming and rebuild compute for long stretches, so each has a thread of its
 /// own: a request that waits for the collector must not wait for them.
 pub async fn run(etl: Etl, stop: Stop) {
+    for part in HEALTH_PARTS {
+        etl.health.not_ready(part, "it is starting");
+    }
     let streaming = on_own_thread("visits", visits::run(etl.clone(), stop.clone()));
     let rebuilding = on_own_thread("rebuild", rebuild::marked::run(etl.clone(), stop.clone()));
     tokio::join!(

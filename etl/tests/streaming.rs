@@ -336,3 +336,21 @@ fn a_visit_ends_for_the_same_reason_whenever_that_is_looked_at() {
     assert_eq!(end_reason(&[41, 60]), "day_limit");
     assert_eq!(end_reason(&[60]), "day_limit");
 }
+
+#[test]
+fn a_visit_whose_beginning_was_trimmed_asks_for_a_rebuild_at_once_and_at_its_end() {
+    let page =
+        |at_ms, nonce| encode(&Made { at_ms, visitor: 0, line_number: 0, kind: 0, nonce, alone: true });
+    let config = EngineConfig { partition: 0, allowed_lateness_ms: MINUTE };
+    let mut engine = Engine::without_beginning(config, 500);
+    engine.take(500, START, &page(START, 1));
+    let stale = |flush: &fanal_storage::clickhouse::Flush| {
+        flush.outcomes.iter().filter(|row| row.outcome == "stale" && row.is_deleted == 0).count()
+    };
+    assert_eq!(stale(&engine.flush(None, &|_: &str| policy())), 1);
+    assert!(stale(&engine.flush(Some(START + 40 * MINUTE), &|_: &str| policy())) >= 1);
+    // Long after the first record nothing is in doubt.
+    engine.flush(Some(START + 290 * MINUTE), &|_: &str| policy());
+    engine.take(501, START + 300 * MINUTE, &page(START + 300 * MINUTE, 2));
+    assert_eq!(stale(&engine.flush(Some(START + 400 * MINUTE), &|_: &str| policy())), 0);
+}

@@ -80,7 +80,7 @@ impl Session {
                     .success("catching up")?;
             }
             Self::Local(local) => {
-                local.parts.etl.catch_up_and_rebuild().await;
+                local.parts.etl.catch_up_and_rebuild().await?;
             }
         }
         Ok(())

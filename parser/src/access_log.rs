@@ -190,13 +190,17 @@ fn split<const N: usize>(bytes: &[u8], ends: [usize; N]) -> [&[u8]; N] {
 }
 
 /// `1700000000.123` as milliseconds.
+/// From 2000 to 2100: another time is damage, and a day of it would never be looked at.
+const PLAUSIBLE_SECONDS: std::ops::Range<u64> = 946_684_800..4_102_444_800;
+
 fn milliseconds(text: &[u8]) -> Option<u64> {
     let dot = memchr::memchr(b'.', text)?;
     let (seconds, fraction) = (&text[..dot], &text[dot + 1..]);
     if seconds.is_empty() || fraction.len() != 3 {
         return None;
     }
-    number(seconds)?.checked_mul(1_000)?.checked_add(number(fraction)?)
+    let seconds = number(seconds).filter(|at| PLAUSIBLE_SECONDS.contains(at))?;
+    seconds.checked_mul(1_000)?.checked_add(number(fraction)?)
 }
 
 fn three_digits(text: &[u8]) -> Option<u16> {

@@ -50,7 +50,7 @@ pub enum StateError {
     #[error("the checkpoint is damaged (its checksum is wrong): the one before it is used")]
     Checksum,
     #[error(
-        "the checkpoint was written by another version of the program: visits are rebuilt from the archive"
+        "the checkpoint was written by another version of the program: the event log is read again from its beginning"
     )]
     Format,
 }
@@ -69,6 +69,11 @@ pub struct Engine {
     end_offset: u64,
     /// The value of `end_offset` at the last flush.
     flushed_offset: u64,
+    /// What came before the first record is not known: visits that were open
+    /// then are built in part and need a rebuild.
+    lacks_beginning: bool,
+    /// Events before this instant may go on such a visit.
+    beginning_until_ms: u64,
 }
 
 #[derive(Default)]
@@ -101,7 +106,16 @@ impl Engine {
             watermark_ms: 0,
             end_offset: first_offset,
             flushed_offset: first_offset,
+            lacks_beginning: false,
+            beginning_until_ms: 0,
         }
+    }
+
+    /// An engine whose log was trimmed while its state was lost: it marks what
+    /// it can only build in part.
+    #[must_use]
+    pub fn without_beginning(config: EngineConfig, first_offset: u64) -> Self {
+        Self { lacks_beginning: true, ..Self::new(config, first_offset) }
     }
 
     /// The offset of the next record that the engine has not read.
@@ -142,11 +156,29 @@ impl Engine {
             self.touch(key).state.miss(event.at_ms());
             return None;
         }
+        let lacks_beginning = self.may_lack_beginning(event.at_ms());
+        if lacks_beginning {
+            self.outcomes.count(beacon.site_code, event.at_ms(), "stale", 0);
+        }
         let slot = self.touch(key);
+        if lacks_beginning {
+            slot.state.miss(event.at_ms());
+        }
         if !slot.state.insert(&event, offset, value) {
             self.pending.push(duplicate(self.config.partition, offset, &beacon, 0));
         }
         None
+    }
+
+    /// Whether an event may belong to a visit that began before the first record.
+    fn may_lack_beginning(&mut self, at_ms: u64) -> bool {
+        if !self.lacks_beginning {
+            return false;
+        }
+        if self.beginning_until_ms == 0 {
+            self.beginning_until_ms = at_ms + VisitPolicy::default().session_timeout_ms;
+        }
+        at_ms < self.beginning_until_ms
     }
 
     /// The state of a visitor, which the next flush looks at.

@@ -75,16 +75,23 @@ impl<'e> Streaming<'e> {
         let config = EngineConfig { partition, allowed_lateness_ms: millis(etl.config.allowed_lateness) };
         let checkpoints = Checkpoints::new(etl.checkpoints.clone(), partition);
         let log_start = etl.log.start_offset();
-        let mut engine = checkpoints.load(config).await?.unwrap_or_else(|| Engine::new(config, log_start));
-        if engine.end_offset() < log_start {
-            tracing::error!(
-                lost_from = engine.end_offset(),
-                lost_to = log_start,
-                "the log was trimmed beyond the checkpoint; run `fanal rebuild` for these days"
-            );
-            engine.read_to(log_start, 0);
-        }
-        let write_from = checkpoint::tell(&clickhouse, &mut engine).await?;
+        let stored = checkpoints.load(config).await?.filter(|engine| engine.end_offset() >= log_start);
+        let (engine, write_from) = match stored {
+            None if log_start > 0 => {
+                // What the tables hold of earlier records cannot be built from this
+                // log, so nothing of it is taken away: the marked days are rebuilt.
+                tracing::warn!(
+                    log_start,
+                    "no checkpoint reaches the log; its first visits are rebuilt from the archive"
+                );
+                (Engine::without_beginning(config, log_start), 0)
+            }
+            stored => {
+                let mut engine = stored.unwrap_or_else(|| Engine::new(config, log_start));
+                let write_from = checkpoint::tell(&clickhouse, &mut engine).await?;
+                (engine, write_from)
+            }
+        };
         let reader = etl.log.reader(engine.end_offset())?;
         etl.log.positions().commit(PART, engine.end_offset())?;
         let (stored_at, store_took) = (Instant::now(), Duration::ZERO);

@@ -59,7 +59,9 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> 
     super::runtime()?.block_on(async {
         let node = Node::start(config).await?;
         output.say(&addresses_table(&node.addresses, arguments));
-        node.until_ready().await;
+        if !node.until_ready().await {
+            return node.until_stopped().await;
+        }
         output.result("ready", &json!({"ready": true, "addresses": node.addresses}));
         if arguments.sample {
             let sampled = tokio::select! {

@@ -4,6 +4,7 @@ use clap::Args;
 use fanal_etl::day::Day;
 use fanal_etl::reconcile::{Range, Reconciliation, reconcile};
 use fanal_model::SiteCode;
+use fanal_storage::log::wall_clock;
 use serde_json::json;
 
 use super::Installation;
@@ -45,8 +46,9 @@ async fn prove(
     config: &crate::config::Config,
     range: &Range,
 ) -> anyhow::Result<Reconciliation> {
+    let began_ms = wall_clock()();
     session.catch_up().await?;
-    Ok(reconcile(&session.clickhouse(config)?, range).await?)
+    Ok(reconcile(&session.clickhouse(config)?, range, began_ms).await?)
 }
 
 fn range(arguments: &Arguments) -> anyhow::Result<Range> {
@@ -74,9 +76,16 @@ fn show(result: &Reconciliation, output: &Output) {
             first.law()
         )),
     }
+    if result.in_flight > 0 {
+        text.push_str(&format!(
+            "\n{} minutes of sites are under way; run again in a minute to compare them too",
+            result.in_flight
+        ));
+    }
     let conserved = result.broken.is_empty();
     let value = json!({
         "conserved": conserved, "compared": result.compared, "stages": result.stages, "broken": result.broken,
+        "in_flight": result.in_flight,
     });
     output.result(&text, &value);
 }

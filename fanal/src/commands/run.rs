@@ -19,8 +19,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let _logs = fanal_service::logs::start(config.logs.format, &config.logs.filter)?;
     super::runtime()?.block_on(async {
         let node = node::Node::start(config).await?;
-        node.until_ready().await;
-        tracing::info!(addresses = ?node.addresses, "ready");
+        if node.until_ready().await {
+            tracing::info!(addresses = ?node.addresses, "ready");
+        }
         node.until_stopped().await
     })
 }

@@ -4,7 +4,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -12,7 +11,6 @@ use fanal_service::health::Health;
 use fanal_service::logs::LogFormat;
 use fanal_service::stop::Stop;
 use tokio::process::{Child, Command};
-use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::client;
@@ -29,7 +27,7 @@ const STEADY: Duration = Duration::from_secs(30);
 /// A running child and its watcher.
 pub(crate) struct Embedded {
     stop: Stop,
-    gave_up: Arc<Notify>,
+    gave_up: Stop,
     watcher: JoinHandle<()>,
 }
 
@@ -69,14 +67,14 @@ impl Embedded {
         let mut child = recipe.start()?;
         recipe.wait_until_ready(&mut child).await?;
         health.ok(PART);
-        let (stop, gave_up) = (Stop::new(), Arc::new(Notify::new()));
+        let (stop, gave_up) = (Stop::new(), Stop::new());
         let watcher = tokio::spawn(watch(recipe, child, stop.clone(), gave_up.clone(), health));
         Ok(Self { stop, gave_up, watcher })
     }
 
     /// Returns when the child cannot be kept running.
     pub(crate) async fn gave_up(&self) {
-        self.gave_up.notified().await;
+        self.gave_up.stopped().await;
     }
 
     /// Ends the child in peace; kills it after `patience`.
@@ -134,7 +132,7 @@ impl Recipe {
     }
 }
 
-async fn watch(recipe: Recipe, mut child: Child, stop: Stop, gave_up: Arc<Notify>, health: Health) {
+async fn watch(recipe: Recipe, mut child: Child, stop: Stop, gave_up: Stop, health: Health) {
     let mut quick_ends = 0;
     let mut started = Instant::now();
     loop {
@@ -152,7 +150,7 @@ async fn watch(recipe: Recipe, mut child: Child, stop: Stop, gave_up: Arc<Notify
         quick_ends = if started.elapsed() < STEADY { quick_ends + 1 } else { 1 };
         if quick_ends > RESTARTS_MAX {
             tracing::error!("embedded clickhouse does not stay up; look at its log lines above");
-            gave_up.notify_one();
+            gave_up.stop();
             return;
         }
         started = Instant::now();
@@ -160,12 +158,14 @@ async fn watch(recipe: Recipe, mut child: Child, stop: Stop, gave_up: Arc<Notify
             Ok(again) => child = again,
             Err(error) => {
                 tracing::error!(error = %error, "embedded clickhouse cannot be started");
-                gave_up.notify_one();
+                gave_up.stop();
                 return;
             }
         }
-        if recipe.wait_until_ready(&mut child).await.is_ok() {
-            health.ok(PART);
+        match recipe.wait_until_ready(&mut child).await {
+            Ok(()) => health.ok(PART),
+            // One that hangs is ended, so that the loop starts another.
+            Err(_) => drop(child.start_kill()),
         }
     }
 }

@@ -111,7 +111,7 @@ impl RebuildOrder {
         step: &mut (dyn FnMut(RebuildOutcome) + Send),
     ) -> anyhow::Result<RebuildReport> {
         let request = self.request()?;
-        etl.catch_up().await;
+        etl.catch_up().await?;
         let report = rebuild::rebuild(etl, &request, &mut |s| {
             let (files_done, files, shard, shards) = (s.files_done, s.files, s.shard, s.shards);
             step(RebuildOutcome::Step { files_done, files, shard, shards });
@@ -148,10 +148,16 @@ impl Internal {
                 Ok(bytes) => self.rebuild(&bytes),
                 Err(problem) => problem.into_response(),
             },
-            (&Method::POST, CATCH_UP_PATH) => {
-                let offset = self.etl.catch_up_and_rebuild().await;
-                json(StatusCode::OK, &json!({"offset": offset}))
-            }
+            (&Method::POST, CATCH_UP_PATH) => match self.etl.catch_up_and_rebuild().await {
+                Ok(offset) => json(StatusCode::OK, &json!({"offset": offset})),
+                Err(stuck) => Problem::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "stuck",
+                    "The pipeline does not come on",
+                    stuck.to_string(),
+                )
+                .into_response(),
+            },
             (&Method::GET, PROGRESS_PATH) => json(StatusCode::OK, &self.progress()),
             _ => Problem::new(
                 StatusCode::NOT_FOUND,

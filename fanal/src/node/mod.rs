@@ -61,8 +61,9 @@ impl Node {
         Ok(Self { addresses, parts, stop, reload, listeners, etl, etl_stop, config })
     }
 
-    /// Waits until every role has reported that it is ready.
-    pub(crate) async fn until_ready(&self) {
+    /// Waits until every role has reported that it is ready; false if it is
+    /// stopped before.
+    pub(crate) async fn until_ready(&self) -> bool {
         let mut expected = vec![];
         if self.etl.is_some() {
             expected.extend(fanal_etl::HEALTH_PARTS);
@@ -71,9 +72,14 @@ impl Node {
             let states = self.parts.health.states();
             expected.iter().all(|part| states.contains_key(*part)) && self.parts.health.is_ready()
         };
-        while !is_ready() && !self.stop.is_stopped() {
-            tokio::time::sleep(READY_POLL).await;
+        while !is_ready() {
+            tokio::select! {
+                () = tokio::time::sleep(READY_POLL) => {}
+                () = self.stop.stopped() => return false,
+                () = self.parts.failed() => return false,
+            }
         }
+        true
     }
 
     pub(crate) fn admin_token_file(&self) -> std::path::PathBuf {

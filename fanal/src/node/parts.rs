@@ -121,7 +121,7 @@ pub(crate) fn make_private_folder(dir: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new()
         .recursive(true)
-        .mode(0o750)
+        .mode(0o700)
         .create(dir)
         .with_context(|| format!("cannot make the data folder {}; name another one", dir.display()))
 }

@@ -26,7 +26,9 @@ pub struct ClickHouseConfig {
 pub enum ClickHouseError {
     #[error("ClickHouse at {url} did not {what}: {source}; the pipeline waits and tries again")]
     Statement { url: String, what: &'static str, source: clickhouse::error::Error },
-    #[error("ClickHouse at {url} did not {what} within {STATEMENT_SECONDS_MAX} s; the pipeline waits and tries again")]
+    #[error(
+        "ClickHouse at {url} did not {what} within {STATEMENT_SECONDS_MAX} s; the pipeline waits and tries again"
+    )]
     Timeout { url: String, what: &'static str },
     #[error(
         "database `{database}` has schema version {found}, this program knows {known}: \
@@ -70,7 +72,11 @@ impl ClickHouse {
     pub fn new(config: ClickHouseConfig) -> Self {
         // Our rows are declared beside the schema and compared with it by a test,
         // so the per-insert schema read of the client is not needed.
-        let mut client = Client::default().with_url(&config.url).with_validation(false);
+        let mut client = Client::default()
+            .with_url(&config.url)
+            .with_validation(false)
+            // An import may hold years of months in one insert.
+            .with_setting("max_partitions_per_insert_block", "0");
         if let Some(user) = &config.user {
             client = client.with_user(user);
         }
@@ -97,7 +103,8 @@ impl ClickHouse {
              ENGINE = ReplacingMergeTree ORDER BY version",
         )
         .await?;
-        let found: u32 = self.fetch_one("read its schema version", "SELECT max(version) FROM schema_migrations").await?;
+        let found: u32 =
+            self.fetch_one("read its schema version", "SELECT max(version) FROM schema_migrations").await?;
         let known = MIGRATIONS.last().map_or(0, |last| last.version);
         if found > known {
             return Err(ClickHouseError::NewerSchema { database: database.clone(), found, known });
