@@ -18,7 +18,7 @@ use hyper::body::{Body, Frame};
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::exception::Exception;
 use crate::ffi::Counters;
@@ -27,6 +27,9 @@ use crate::framing::BlockWriter;
 
 /// Pieces on their way to the socket.
 pub(crate) const PIECES_WAITING_MAX: usize = 2;
+
+/// In this time the socket's side writes a piece that it took.
+const WRITE_PAUSE: Duration = Duration::from_millis(20);
 
 /// Status and headers of an answer.
 #[derive(Debug)]
@@ -82,6 +85,23 @@ impl Sender {
             Ok(Err(_)) => Err(io::Error::new(io::ErrorKind::BrokenPipe, "the client went away")),
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the client takes nothing")),
         }
+    }
+}
+
+impl Sender {
+    /// Waits until the socket's side took all pieces, and a moment longer, in
+    /// which it writes them.
+    fn wait_until_taken(&self) {
+        self.runtime.block_on(async {
+            let taken = async {
+                while self.pieces.capacity() < self.pieces.max_capacity() {
+                    sleep(WRITE_PAUSE).await;
+                }
+            };
+            if timeout(self.stall_max, taken).await.is_ok() {
+                sleep(WRITE_PAUSE).await;
+            }
+        });
     }
 }
 
@@ -225,6 +245,8 @@ impl Reply {
             && encoder.target().write_all(text.as_bytes()).is_ok()
             && let Ok(sender) = encoder.finish()
         {
+            // The text must be on the wire before the connection is broken off.
+            sender.wait_until_taken();
             let _gone = sender.send(Piece::Abort);
         }
     }

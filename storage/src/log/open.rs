@@ -58,6 +58,10 @@ pub(super) fn create_dirs(dir: &Path) -> Result<(), OpenError> {
     sync_dir(dir).map_err(OpenError::io("sync", dir))
 }
 
+/// How often, and how long apart, a lock that is held is tried again.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(25);
+
 /// Takes the directory for this process; the system frees it when the process ends.
 pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
     let path = dir.join("lock");
@@ -68,7 +72,7 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
         .truncate(false)
         .open(&path)
         .map_err(OpenError::io("open", &path))?;
-    match file.try_lock() {
+    match lock_soon(&file) {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
@@ -84,6 +88,18 @@ pub(super) fn lock(dir: &Path) -> Result<File, OpenError> {
         tracing::warn!(%error, "cannot write the process id into the lock file");
     }
     Ok(file)
+}
+
+/// A process that is ending, or a child between fork and exec, may hold the lock
+/// for a moment longer.
+fn lock_soon(file: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            tried => return tried,
+        }
+    }
+    file.try_lock()
 }
 
 struct Found {
