@@ -77,11 +77,27 @@ pub struct Reconciliation {
     pub in_flight: u64,
 }
 
+impl Reconciliation {
+    /// Whether a minute differs that was not over when the comparison began.
+    #[must_use]
+    pub fn differs_under_way(&self) -> bool {
+        self.broken.iter().any(|minute| !minute.is_settled)
+    }
+
+    /// For a caller who saw traffic go on: minutes under way are no verdict.
+    pub fn set_aside_under_way(&mut self) {
+        let differing = self.broken.len();
+        self.broken.retain(|minute| minute.is_settled);
+        self.in_flight = (differing - self.broken.len()) as u64;
+    }
+}
+
 /// Differences that are reported; the first one is what matters.
 const BROKEN_MAX: u32 = 20;
 
 /// Compares all stages. `began_ms` is when the caller began to let the pipeline
-/// catch up: minutes from then on cannot be judged while traffic goes on.
+/// catch up: minutes from then on cannot be judged while traffic goes on; without
+/// traffic they can.
 pub async fn reconcile(
     clickhouse: &ClickHouse,
     range: &Range,
@@ -113,7 +129,7 @@ pub async fn reconcile(
         sum("dead_letter", "stage = 'load' AND outcome = 'dead_letter'"),
     ]
     .join(", ");
-    let mut broken: Vec<Broken> = clickhouse
+    let broken: Vec<Broken> = clickhouse
         .fetch_all(
             WHAT,
             &format!(
@@ -126,10 +142,7 @@ pub async fn reconcile(
             ),
         )
         .await?;
-    let differing = broken.len();
-    broken.retain(|minute| minute.is_settled);
-    let in_flight = (differing - broken.len()) as u64;
-    Ok(Reconciliation { stages, compared, broken, in_flight })
+    Ok(Reconciliation { stages, compared, broken, in_flight: 0 })
 }
 
 /// Site codes hold no quote, so that they need no escape.
