@@ -2,7 +2,7 @@
 # Runs definitions of bench/definitions and writes bench/record/<date>/<definition>/.
 #   bench/run.sh [NAME]     one definition, or all of them
 # Settings: BENCH_RUNS (runs of each measurement, 5), BENCH_SECONDS (of each load run, 10), BENCH_EVENTS (of the day,
-# 1000000), BENCH_DAY_OPTIONS (more options of fanal-bench day), BENCH_ONLY (words that name parts of a definition; all by default), FANAL and FANAL_BENCH (programs to use
+# 1000000), BENCH_DAY_OPTIONS (options of fanal-bench day, --no-bad-nonces), BENCH_ONLY (words that name parts of a definition; all by default), FANAL and FANAL_BENCH (programs to use
 # instead of building them).
 set -euo pipefail
 cd "$(dirname "$0")/.."

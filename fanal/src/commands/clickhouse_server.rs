@@ -13,7 +13,8 @@ use clap::Args;
 use fanal_clickhouse_embedded::{ServeError, ServerConfig, die_with_parent, find_library, serve};
 use fanal_service::logs::{self, LogFormat};
 use fanal_service::secret::Secret;
-use fanal_service::stop::{Stop, on_signals};
+use fanal_service::stop::Stop;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How long another engine on the same folder is waited for.
 const PREDECESSOR_TIMEOUT: Duration = Duration::from_secs(25);
@@ -57,7 +58,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop = Stop::new();
-        let _reload = on_signals(&stop)?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        // Ctrl-C reaches the whole group; the parent stops this process last.
+        let _ignored = signal(SignalKind::interrupt())?;
+        let told = stop.clone();
+        tokio::spawn(async move {
+            terminate.recv().await;
+            told.stop();
+        });
         let began = Instant::now();
         loop {
             let listener = tokio::net::TcpListener::from_std(listener.try_clone()?)?;

@@ -1,5 +1,6 @@
 //! `fanal import`: nginx access logs into the event log.
 
+use anyhow::Context;
 use clap::Args;
 use fanal_ingest::AddressKey;
 use fanal_ingest::import::{
@@ -38,9 +39,18 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> 
         let text = "--log-format: this version reads the format `fanal`; docs/log-format.md shows the nginx directive";
         return Err(Ending::WrongUse(text.to_owned()).into());
     }
+    check_files(&arguments.files)?;
     let _logs = super::quiet_logs()?;
     let config = arguments.installation.config()?;
     super::runtime()?.block_on(import(config, arguments, output))
+}
+
+/// A wrong name is said before anything is imported, not after half of it.
+fn check_files(files: &[String]) -> anyhow::Result<()> {
+    for file in files.iter().filter(|file| *file != "-") {
+        std::fs::File::open(file).with_context(|| format!("cannot read {file}; nothing was imported"))?;
+    }
+    Ok(())
 }
 
 async fn import(config: Config, arguments: &Arguments, output: &Output) -> anyhow::Result<()> {

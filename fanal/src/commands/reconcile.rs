@@ -92,6 +92,9 @@ fn show(result: &Reconciliation, output: &Output) {
         .collect();
     let mut text = table(&["stage", "outcome", "count"], &rows);
     match result.broken.first() {
+        None if result.compared == 0 => {
+            text = "nothing was received in this range; check --site, --from and --to".to_owned();
+        }
         None => text.push_str(&format!("\nconserved in all {} minutes of sites", result.compared)),
         Some(first) => text.push_str(&format!(
             "\nNOT conserved; first at {} UTC, site {}: {}",

@@ -20,7 +20,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     super::runtime()?.block_on(async {
         let node = node::Node::start(config).await?;
         if node.until_ready().await {
-            tracing::info!(addresses = ?node.addresses, "ready");
+            tracing::info!(addresses = serde_json::to_string(&node.addresses)?, "ready");
         }
         node.until_stopped().await
     })

@@ -84,13 +84,14 @@ pub(crate) async fn run(node: &Node, output: &Output) -> anyhow::Result<()> {
 
 async fn wait_until_visible(node: &Node, sent: &traffic::Sent) -> anyhow::Result<()> {
     let clickhouse = node.parts.etl.clickhouse();
+    // A flush writes events first: the visits are what is shown.
     let sql = format!(
-        "SELECT count() FROM events WHERE site_code = '{SITE}' AND startsWith(visitor_code, '{}')",
+        "SELECT toUInt64(sum(event_count)) FROM visits WHERE site_code = '{SITE}' AND startsWith(visitor_code, '{}')",
         sent.visitor_prefix
     );
     let began = Instant::now();
     loop {
-        let seen: u64 = clickhouse.fetch_one("count the sample's events", &sql).await?;
+        let seen: u64 = clickhouse.fetch_one("count the sample's visits", &sql).await?;
         if seen >= sent.events {
             return Ok(());
         }
