@@ -45,7 +45,7 @@ impl Default for EtlConfig {
             seal_after: Duration::from_secs(60),
             rebuild_quiet: Duration::from_secs(2),
             rebuild_wait_max: Duration::from_secs(60),
-            rebuild_events_max: 2_000_000,
+            rebuild_events_max: 500_000,
         }
     }
 }

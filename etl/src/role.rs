@@ -163,6 +163,12 @@ pub async fn run(etl: Etl, stop: Stop) {
     for part in HEALTH_PARTS {
         etl.health.not_ready(part, "it is starting");
     }
+    // Retention waits for both, also for one that has not managed to start yet.
+    for consumer in ["archive", "visits"] {
+        if let Err(error) = etl.log.positions().register(consumer, etl.log.start_offset()) {
+            tracing::error!(consumer, %error, "cannot note a reader of the log");
+        }
+    }
     let streaming = on_own_thread("visits", visits::run(etl.clone(), stop.clone()));
     let rebuilding = on_own_thread("rebuild", rebuild::marked::run(etl.clone(), stop.clone()));
     tokio::join!(

@@ -24,6 +24,8 @@ const PART: &str = "rebuild";
 const IDLE: Duration = Duration::from_secs(30);
 /// The longest that a comparison waits for marked days.
 const CLEAR_WAIT_MAX: Duration = Duration::from_secs(600);
+/// The longest pause between two rebuilds of marked days.
+const PAUSE_MAX: Duration = Duration::from_secs(10);
 /// How often the quiet is looked for.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -46,8 +48,13 @@ pub(crate) async fn run(etl: Etl, stop: Stop) {
     let clickhouse = etl.clickhouse();
     let mut backoff = Backoff::new();
     while !stop.is_stopped() {
+        let began = Instant::now();
         match rebuild_marked(&etl, &clickhouse, &stop).await {
             Ok(()) => {
+                // Late records that trickle in take no more than half of the time.
+                if sleep_or_stop(began.elapsed().min(PAUSE_MAX), &stop).await {
+                    break;
+                }
                 etl.health.ok(PART);
                 backoff = Backoff::new();
                 tokio::select! {
