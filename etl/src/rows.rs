@@ -4,8 +4,8 @@
 use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
-use fanal_model::{EndReason, EventKind, RULES_VERSION, Visit};
-use fanal_storage::clickhouse::{EventRow, LinkRow, VisitRow};
+use fanal_model::{Beacon, EndReason, EventKind, RULES_VERSION, Visit};
+use fanal_storage::clickhouse::{EventRow, LinkRow, OutcomeRow, VisitRow};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::acquisition::{Campaign, channel};
@@ -146,6 +146,33 @@ pub fn link_row(event: &VisitorEvent<'_>) -> Option<LinkRow> {
         visitor_code: event.beacon.visitor().to_owned(),
         linked_at: millis(event.at_ms()),
     })
+}
+
+/// The row that counts the record at `offset` as a duplicate, or no longer.
+#[must_use]
+pub fn duplicate_row(
+    partition: u32,
+    offset: u64,
+    beacon: &Beacon<'_>,
+    version: u64,
+    is_deleted: bool,
+) -> OutcomeRow {
+    OutcomeRow {
+        log_partition: partition,
+        first_offset: offset,
+        site_code: beacon.site_code.to_owned(),
+        minute: minute(beacon.received_at_ms),
+        outcome: "duplicate".to_owned(),
+        count: 1,
+        version,
+        is_deleted: u8::from(is_deleted),
+    }
+}
+
+/// Start of the minute, in seconds since the epoch.
+#[must_use]
+pub fn minute(at_ms: u64) -> u32 {
+    u32::try_from(at_ms / 60_000 * 60).unwrap_or(u32::MAX)
 }
 
 /// The row of a visit.

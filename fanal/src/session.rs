@@ -13,9 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::client;
 use crate::config::Config;
-use crate::node::{Addresses, Parts};
-
-const RUNNING: &str = "running.json";
+use crate::node::{Addresses, Parts, RUNNING};
 
 /// The way to the data.
 pub(crate) enum Session {

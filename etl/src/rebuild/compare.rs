@@ -26,7 +26,7 @@ struct Known {
     version: u64,
 }
 
-#[derive(Row, Deserialize, Clone)]
+#[derive(Row, Deserialize)]
 struct KnownDuplicate {
     first_offset: u64,
     site_code: String,
@@ -74,7 +74,7 @@ impl Duplicates {
             .known
             .values()
             .filter(|known| known.version <= self.version)
-            .map(|known| self.row(known, 1))
+            .map(|known| self.gone(known))
             .collect();
         report.duplicates.gone += gone.len() as u64;
         if request.is_dry_run {
@@ -83,7 +83,7 @@ impl Duplicates {
         write_in_parts(clickhouse, Flush { outcomes: gone, ..Flush::default() }).await
     }
 
-    fn row(&self, known: &KnownDuplicate, is_deleted: u8) -> OutcomeRow {
+    fn gone(&self, known: &KnownDuplicate) -> OutcomeRow {
         OutcomeRow {
             log_partition: self.partition,
             first_offset: known.first_offset,
@@ -92,7 +92,7 @@ impl Duplicates {
             outcome: "duplicate".to_owned(),
             count: 1,
             version: self.version,
-            is_deleted,
+            is_deleted: 1,
         }
     }
 }
@@ -196,13 +196,9 @@ impl Rebuilt for Compared<'_> {
     fn duplicate(&mut self, event: &VisitorEvent<'_>, offset: u64) {
         let known = self.duplicates.known.remove(&offset).map(|_| 0);
         if note(&mut self.duplicate_difference, known, 0) {
-            let row = KnownDuplicate {
-                first_offset: offset,
-                site_code: event.beacon.site_code.to_owned(),
-                minute: u32::try_from(event.at_ms() / 60_000 * 60).unwrap_or(u32::MAX),
-                version: 0,
-            };
-            self.different.outcomes.push(self.duplicates.row(&row, 0));
+            let partition = self.duplicates.partition;
+            let row = rows::duplicate_row(partition, offset, &event.beacon, self.version, false);
+            self.different.outcomes.push(row);
         }
     }
 

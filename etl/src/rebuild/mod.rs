@@ -16,6 +16,7 @@ use std::time::Instant;
 
 use fanal_storage::archive::{ArchiveError, FileInfo};
 use fanal_storage::clickhouse::ClickHouseError;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::config::millis;
@@ -45,7 +46,7 @@ pub struct Request {
 }
 
 /// Rows of one table that a rebuild found different.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
     /// In the archive and not in the table.
     pub added: u64,
@@ -65,7 +66,7 @@ impl Difference {
 }
 
 /// What a rebuild did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     pub events: Difference,
     pub visits: Difference,

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use fanal_model::{Beacon, EventKind, Visit};
+use fanal_model::{Beacon, Visit};
 use fanal_storage::clickhouse::{Flush, OutcomeRow};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::late::{Outcomes, minute};
+use super::late::Outcomes;
 use super::visitor::{Changes, Placed, VisitorState, WrittenVisit};
 use crate::rows;
 use crate::visit::{VisitPolicy, VisitorEvent};
@@ -165,7 +165,7 @@ impl Engine {
             slot.state.miss(event.at_ms());
         }
         if !slot.state.insert(&event, offset, value) {
-            self.pending.push(duplicate(self.config.partition, offset, &beacon, 0));
+            self.pending.push(rows::duplicate_row(self.config.partition, offset, &beacon, 0, false));
         }
         None
     }
@@ -305,19 +305,6 @@ fn split_key(key: &[u8]) -> (String, String) {
     (text(&key[..at]), text(key.get(at + 1..).unwrap_or_default()))
 }
 
-fn duplicate(partition: u32, offset: u64, beacon: &Beacon<'_>, is_deleted: u8) -> OutcomeRow {
-    OutcomeRow {
-        log_partition: partition,
-        first_offset: offset,
-        site_code: beacon.site_code.to_owned(),
-        minute: minute(beacon.received_at_ms),
-        outcome: "duplicate".to_owned(),
-        count: 1,
-        version: 0,
-        is_deleted,
-    }
-}
-
 /// Gathers the changes of all touched visitors into one flush.
 struct Collected {
     flush: Flush,
@@ -337,18 +324,29 @@ impl Changes for Collected {
                 }
                 // It was a duplicate until an earlier copy was found to be none.
                 if before == Some(Placed::Duplicate) {
-                    self.flush.outcomes.push(duplicate(self.partition, offset, &event.beacon, 1));
+                    self.flush.outcomes.push(rows::duplicate_row(
+                        self.partition,
+                        offset,
+                        &event.beacon,
+                        0,
+                        true,
+                    ));
                 }
             }
             Placed::Duplicate => {
-                self.flush.outcomes.push(duplicate(self.partition, offset, &event.beacon, 0));
+                self.flush.outcomes.push(rows::duplicate_row(
+                    self.partition,
+                    offset,
+                    &event.beacon,
+                    0,
+                    false,
+                ));
                 // `None`: a flush before a restart may have written it as an event.
                 let mut row = rows::event_row(event, 0, self.version);
                 row.is_deleted = 1;
                 self.flush.events.push(row);
             }
         }
-        debug_assert!(!matches!(event.event.kind, EventKind::Other(ref name) if name.is_empty()));
     }
 
     fn visit(&mut self, visit: &Visit) {

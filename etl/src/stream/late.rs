@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use fanal_storage::clickhouse::OutcomeRow;
 
+use crate::rows::minute;
+
 /// What is counted: site, minute of receipt, outcome.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct CountKey {
@@ -60,9 +62,4 @@ impl Outcomes {
 
 fn key_of(row: &OutcomeRow) -> OutcomeKey {
     (row.site_code.clone(), row.minute, row.first_offset, row.outcome.clone())
-}
-
-/// Start of the minute, in seconds since the epoch.
-pub(super) fn minute(at_ms: u64) -> u32 {
-    u32::try_from(at_ms / 60_000 * 60).unwrap_or(u32::MAX)
 }

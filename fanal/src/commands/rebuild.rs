@@ -1,11 +1,12 @@
 //! `fanal rebuild`: days made anew from the raw archive.
 
 use clap::Args;
+use fanal_etl::rebuild::{Difference, Report};
 
 use super::Installation;
 use crate::client;
 use crate::exit::Ending;
-use crate::node::{REBUILD_PATH, RebuildOrder, RebuildOutcome, RebuildReport};
+use crate::node::{REBUILD_PATH, RebuildOrder, RebuildOutcome};
 use crate::output::{Output, Progress, table};
 use crate::session::{Remote, Session};
 
@@ -57,11 +58,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> 
     })
 }
 
-async fn ask(
-    remote: &Remote,
-    order: &RebuildOrder,
-    progress: &mut Progress,
-) -> anyhow::Result<RebuildReport> {
+async fn ask(remote: &Remote, order: &RebuildOrder, progress: &mut Progress) -> anyhow::Result<Report> {
     let mut line = Vec::new();
     let mut last = None;
     let mut each = |bytes: &[u8]| {
@@ -94,8 +91,8 @@ fn show_step(progress: &mut Progress, outcome: &RebuildOutcome) {
     }
 }
 
-fn describe(report: &RebuildReport, is_dry_run: bool) -> String {
-    let row = |name: &str, rows: crate::node::Rows| {
+fn describe(report: &Report, is_dry_run: bool) -> String {
+    let row = |name: &str, rows: Difference| {
         let counts = [rows.added, rows.changed, rows.gone, rows.same];
         [name.to_owned()].into_iter().chain(counts.iter().map(u64::to_string)).collect::<Vec<_>>()
     };

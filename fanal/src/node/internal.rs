@@ -47,49 +47,8 @@ pub(crate) struct RebuildOrder {
 #[serde(rename_all = "snake_case")]
 pub(crate) enum RebuildOutcome {
     Step { files_done: usize, files: usize, shard: u64, shards: u64 },
-    Done(RebuildReport),
+    Done(Report),
     Failed(String),
-}
-
-/// A [`Report`] for machines.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RebuildReport {
-    pub(crate) events: Rows,
-    pub(crate) visits: Rows,
-    pub(crate) duplicates: Rows,
-    pub(crate) beacons_read: u64,
-    pub(crate) unreadable: u64,
-    pub(crate) unsure_visitors: u64,
-    pub(crate) end_offset: u64,
-}
-
-/// Differences of one table.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Rows {
-    pub(crate) added: u64,
-    pub(crate) changed: u64,
-    pub(crate) gone: u64,
-    pub(crate) same: u64,
-}
-
-impl From<rebuild::Difference> for Rows {
-    fn from(d: rebuild::Difference) -> Self {
-        Self { added: d.added, changed: d.changed, gone: d.gone, same: d.same }
-    }
-}
-
-impl From<Report> for RebuildReport {
-    fn from(report: Report) -> Self {
-        Self {
-            events: report.events.into(),
-            visits: report.visits.into(),
-            duplicates: report.duplicates.into(),
-            beacons_read: report.beacons_read,
-            unreadable: report.unreadable,
-            unsure_visitors: report.unsure_visitors,
-            end_offset: report.end_offset,
-        }
-    }
 }
 
 impl RebuildOrder {
@@ -109,15 +68,14 @@ impl RebuildOrder {
         &self,
         etl: &Etl,
         step: &mut (dyn FnMut(RebuildOutcome) + Send),
-    ) -> anyhow::Result<RebuildReport> {
+    ) -> anyhow::Result<Report> {
         let request = self.request()?;
         etl.catch_up().await?;
-        let report = rebuild::rebuild(etl, &request, &mut |s| {
+        Ok(rebuild::rebuild(etl, &request, &mut |s| {
             let (files_done, files, shard, shards) = (s.files_done, s.files, s.shard, s.shards);
             step(RebuildOutcome::Step { files_done, files, shard, shards });
         })
-        .await?;
-        Ok(report.into())
+        .await?)
     }
 }
 

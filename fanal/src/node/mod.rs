@@ -17,11 +17,9 @@ use fanal_service::stop::{Reload, Stop, on_signals};
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-pub(crate) use internal::{
-    CATCH_UP_PATH, PROGRESS_PATH, REBUILD_PATH, RebuildOrder, RebuildOutcome, RebuildReport, Rows,
-};
+pub(crate) use internal::{CATCH_UP_PATH, PROGRESS_PATH, REBUILD_PATH, RebuildOrder, RebuildOutcome};
 pub(crate) use listeners::{Addresses, host_name};
-pub(crate) use parts::{Parts, make_private_folder};
+pub(crate) use parts::{Parts, RUNNING, make_private_folder};
 
 /// How often positions of imports are stored apart from the log.
 const IMPORTS_INTERVAL: Duration = Duration::from_secs(60);
