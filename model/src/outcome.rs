@@ -71,6 +71,12 @@ reasons! {
     MalformedLogLine = "malformed_log_line",
     /// The site is not in the catalogue. Create it before its logs are imported; the bytes are in the dead letters.
     UnknownSite = "unknown_site",
+    /// A record on the event log's topic is no beacon. Find who else writes to the topic; the bytes are in the dead letters.
+    UnreadableRecord = "unreadable_record",
+    /// A record on the event log's topic names a format version that this program does not know. Upgrade, then replay it.
+    UnknownVersion = "unknown_version",
+    /// The parser gave a line no outcome: a bug. The request's other lines are not touched; please report it.
+    Unaccounted = "unaccounted",
 }
 
 impl RejectReason {

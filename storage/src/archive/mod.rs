@@ -24,6 +24,8 @@ use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
+use crate::log::Partition;
+
 pub use error::ArchiveError;
 pub use ledger::{Ledger, LedgerCounts, LedgerKey};
 pub use name::FileInfo;
@@ -55,7 +57,7 @@ impl Archive {
     }
 
     /// The files of one partition by their offsets, without hole or overlap.
-    pub async fn list(&self, partition: u32) -> Result<Vec<FileInfo>, ArchiveError> {
+    pub async fn list(&self, partition: Partition) -> Result<Vec<FileInfo>, ArchiveError> {
         let prefix = Path::from(format!("{}/{partition}", name::BEACONS));
         let objects: Vec<_> = self.store.list(Some(&prefix)).try_collect().await?;
         let mut files = Vec::with_capacity(objects.len());
@@ -81,7 +83,7 @@ impl Archive {
     }
 
     /// The offset from which the archive goes on; `None` if it is empty.
-    pub async fn resume_offset(&self, partition: u32) -> Result<Option<u64>, ArchiveError> {
+    pub async fn resume_offset(&self, partition: Partition) -> Result<Option<u64>, ArchiveError> {
         Ok(self.list(partition).await?.last().map(|file| file.last_offset + 1))
     }
 

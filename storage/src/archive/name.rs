@@ -1,12 +1,14 @@
 //! Names of archive files: they say what is inside, so nothing else has to.
 
+use crate::log::Partition;
+
 pub(super) const BEACONS: &str = "beacons/v1";
 pub(super) const DEAD: &str = "dead/v1";
 
 /// A file of the archive, as its name tells it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileInfo {
-    pub partition: u32,
+    pub partition: Partition,
     pub first_offset: u64,
     pub last_offset: u64,
     /// Event times of the beacons inside; append times when there are none.
@@ -49,7 +51,7 @@ impl FileInfo {
         let (first, last) = offsets.split_once('-')?;
         let (min, max) = times.split_once('-')?;
         let info = Self {
-            partition: partition.parse().ok()?,
+            partition: Partition::parse(partition)?,
             first_offset: first.parse().ok()?,
             last_offset: last.parse().ok()?,
             min_received_ms: min.parse().ok()?,
@@ -67,7 +69,7 @@ mod tests {
     #[test]
     fn a_name_reads_back_and_others_are_refused() {
         let info = FileInfo {
-            partition: 0,
+            partition: Partition::EMBEDDED,
             first_offset: 5,
             last_offset: 9,
             min_received_ms: 1,

@@ -55,13 +55,13 @@ fn log(commits: u64) -> MemoryLog {
 
 async fn archive_all(log: &MemoryLog, dir: &LocalPath, rotation: Rotation, step: usize) -> Vec<FileInfo> {
     let archive = Archive::local(dir).unwrap();
-    let mut writer = ArchiveWriter::resume(archive.clone(), rotation, 0, 0).await.unwrap();
+    let mut writer = ArchiveWriter::resume(archive.clone(), rotation, LogKind::Embedded, Partition::EMBEDDED, 0).await.unwrap();
     let mut reader = log.reader(writer.next_offset()).unwrap();
     while let Some(chunk) = reader.try_next(step).unwrap() {
         writer.write(&chunk).await.unwrap();
     }
     assert_eq!(writer.durable_offset(), log.end_offset(), "the seal ends the last file");
-    archive.list(0).await.unwrap()
+    archive.list(Partition::EMBEDDED).await.unwrap()
 }
 
 fn contents(dir: &LocalPath) -> Vec<(String, Vec<u8>)> {
@@ -140,7 +140,7 @@ async fn files_are_the_same_however_the_log_is_read() {
         // Restarted after every chunk: only the names tell where to go on.
         loop {
             let archive = Archive::local(second.path()).unwrap();
-            let mut writer = ArchiveWriter::resume(archive, rotation, 0, 0).await.unwrap();
+            let mut writer = ArchiveWriter::resume(archive, rotation, LogKind::Embedded, Partition::EMBEDDED, 0).await.unwrap();
             if writer.next_offset() == log.end_offset() {
                 break;
             }
@@ -164,7 +164,7 @@ async fn a_crash_before_the_rename_leaves_no_trace() {
     let last = dir.path().join(files.last().unwrap().path());
     std::fs::rename(&last, format!("{}#7", last.display())).unwrap();
     // Its dead letters were put before: they are left as they are.
-    assert_eq!(Archive::local(dir.path()).unwrap().list(0).await.unwrap().len(), files.len() - 1);
+    assert_eq!(Archive::local(dir.path()).unwrap().list(Partition::EMBEDDED).await.unwrap().len(), files.len() - 1);
     archive_all(&log, dir.path(), Rotation::default(), 1 << 20).await;
     assert_eq!(contents(dir.path()), before);
 }
@@ -175,11 +175,11 @@ async fn a_hole_or_an_overlap_is_named() {
     let files = archive_all(&log, dir.path(), Rotation::default(), 1 << 20).await;
     let archive = Archive::local(dir.path()).unwrap();
     std::fs::remove_file(dir.path().join(files[1].path())).unwrap();
-    let error = archive.list(0).await.unwrap_err().to_string();
+    let error = archive.list(Partition::EMBEDDED).await.unwrap_err().to_string();
     assert!(error.contains("a hole") && error.contains(&files[2].path()), "{error}");
     let wide = FileInfo { last_offset: files[2].first_offset + 1, ..files[1].clone() };
     std::fs::write(dir.path().join(wide.path()), b"").unwrap();
-    let error = archive.list(0).await.unwrap_err().to_string();
+    let error = archive.list(Partition::EMBEDDED).await.unwrap_err().to_string();
     assert!(error.contains("an overlap"), "{error}");
 }
 

@@ -9,7 +9,7 @@ use parquet::file::writer::SerializedFileWriter;
 use super::columns::{Values, beacon_schema, dead_schema, properties, write_group};
 use super::rotation::Fill;
 use super::{Archive, ArchiveError, FileInfo, Ledger, Rotation};
-use crate::log::{Chunk, Record, Topic};
+use crate::log::{Chunk, LogKind, Partition, Record, Topic};
 
 /// Rows of one row group: what a reader holds in memory at once.
 const GROUP_ROWS: usize = 32_768;
@@ -19,7 +19,8 @@ const GROUP_ROWS: usize = 32_768;
 pub struct ArchiveWriter {
     archive: Archive,
     rotation: Rotation,
-    partition: u32,
+    kind: LogKind,
+    partition: Partition,
     /// The record that must come next.
     next_offset: u64,
     gathered: Gathered,
@@ -53,11 +54,12 @@ impl ArchiveWriter {
     pub async fn resume(
         archive: Archive,
         rotation: Rotation,
-        partition: u32,
+        kind: LogKind,
+        partition: Partition,
         log_start: u64,
     ) -> Result<Self, ArchiveError> {
         let next_offset = archive.resume_offset(partition).await?.unwrap_or(log_start);
-        Ok(Self { archive, rotation, partition, next_offset, gathered: Gathered::default() })
+        Ok(Self { archive, rotation, kind, partition, next_offset, gathered: Gathered::default() })
     }
 
     /// The record that must come next; after `resume`, where to read the log from.
@@ -78,14 +80,19 @@ impl ArchiveWriter {
         let mut files = Vec::new();
         let from = self.next_offset;
         for record in chunk.records().skip_while(|r| r.offset < from) {
-            if record.offset != self.next_offset {
+            // Kafka keeps marks of its own between the records.
+            let is_next = match self.kind {
+                LogKind::Embedded => record.offset == self.next_offset,
+                LogKind::Kafka => record.offset >= self.next_offset,
+            };
+            if !is_next {
                 return Err(ArchiveError::OutOfOrder { expected: self.next_offset, given: record.offset });
             }
             if self.gathered.fill.ends_before(&self.rotation, &record) {
                 files.push(self.finish().await?);
             }
-            self.next_offset += 1;
-            if self.gathered.add(&self.rotation, &record)? {
+            let from_offset = std::mem::replace(&mut self.next_offset, record.offset + 1);
+            if self.gathered.add(&self.rotation, self.kind, from_offset, &record)? {
                 files.push(self.finish().await?);
             }
         }
@@ -156,7 +163,7 @@ impl Gathered {
         Place { offset: record.offset, append_time_ms: record.append_time_ms, start, end: self.values.len() }
     }
 
-    fn encode(self, partition: u32, last_offset: u64) -> Result<Encoded, ArchiveError> {
+    fn encode(self, partition: Partition, last_offset: u64) -> Result<Encoded, ArchiveError> {
         let values = Bytes::from(self.values);
         let mut times: Option<(u64, u64)> = None;
         for place in &self.beacons {

@@ -35,6 +35,9 @@ pub enum Topic {
     /// Stands in for a record that a repair could not read, so that offsets stay
     /// dense and the loss stays visible.
     Lost = 6,
+    /// A record on a Kafka topic that says it is of a version that this program does
+    /// not know. The raw archive keeps it among the dead letters.
+    Foreign = 7,
 }
 
 impl Topic {

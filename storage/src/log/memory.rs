@@ -10,7 +10,7 @@ use super::batch::Batch;
 use super::chunk::Chunk;
 use super::error::{AppendError, ReadError};
 use super::format::Topic;
-use super::{Appended, Clock, EMBEDDED_PARTITION, EventLog, EventSource};
+use super::{Appended, Clock, EventLog, EventSource, Partition};
 
 /// A log that is gone with its last clone.
 #[derive(Clone)]
@@ -55,7 +55,7 @@ impl MemoryLog {
             state.last_append_ms = now_ms;
             self.end.send_replace(end);
         }
-        Ok(Appended { partition: EMBEDDED_PARTITION, base_offset })
+        Ok(Appended { partition: base_offset })
     }
 
     /// Appends the border between two files of the raw archive.

@@ -18,6 +18,7 @@ mod file;
 mod format;
 mod memory;
 mod open;
+mod partition;
 mod positions;
 mod reader;
 mod repair;
@@ -35,14 +36,23 @@ pub use chunk::{Chunk, Record, Records};
 pub use error::{AppendError, BatchError, Damage, OpenError, PositionError, ReadError, RepairError};
 pub use format::{KEY_BYTES_MAX, Topic};
 pub use memory::{MemoryLog, MemoryReader};
+pub use partition::{Family, Partition};
 pub use positions::Positions;
 pub use reader::Reader;
 pub use repair::{RepairReport, RepairedRegion, repair};
 pub use retention::Retained;
 pub use writer::Appender;
 
-/// The only partition of the embedded log. Kafka has more behind the same traits.
-pub const EMBEDDED_PARTITION: u32 = 0;
+/// What readers must know of the log that they read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogKind {
+    /// Offsets are dense, and receipts stand in the log beside what they count.
+    Embedded,
+    /// Offsets have gaps, since Kafka keeps marks of its own between the records. A
+    /// record may be appended twice, so that it carries its own receipt: each stands
+    /// for one received line.
+    Kafka,
+}
 
 /// Milliseconds since the epoch, from wherever the caller takes its time.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -86,7 +96,7 @@ impl Default for LogConfig {
 /// The place that a durable batch got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Appended {
-    pub partition: u32,
+    pub partition: Partition,
     /// Offset of the batch's first record.
     pub base_offset: u64,
 }
@@ -102,7 +112,7 @@ pub enum LogHealth {
     Poisoned,
 }
 
-/// Where durable batches go: the embedded log, the memory twin, later Kafka.
+/// Where durable batches go: the embedded log, the memory twin, Kafka.
 pub trait EventLog: Clone + Send + Sync + 'static {
     /// Returns after the batch is durable, all of it.
     fn append(&self, batch: Batch) -> impl Future<Output = Result<Appended, AppendError>> + Send;

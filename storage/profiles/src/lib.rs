@@ -1,0 +1,1 @@
+//! Visitors as delivery reads them: Cassandra, or an embedded store.
