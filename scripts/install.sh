@@ -2,10 +2,12 @@
 # Installs what the build and the tests need and the machine does not have.
 #
 # usage: scripts/install.sh PART…
-#   build    a Rust toolchain and a C compiler (checked; the compiler is installed)
+#   build    a Rust toolchain (checked), a C compiler, make, pkg-config, the headers of
+#            OpenSSL and zlib: the Kafka client is compiled from C and links these two
 #   libchdb  the ClickHouse engine, below .cache/libchdb
 #   sdk      the vendor SDKs that the tests drive: Python and JavaScript, below .cache/sdk
 #   browser  Chromium for the browser driver (Debian package)
+#   stack    the servers of scripts/stack.sh: jars below .cache/stack, Java 17, MariaDB
 #   tools    small programs that the tests call: curl, iproute2, util-linux (Debian packages)
 #
 # A part that is there is skipped, so running it again costs nothing. Nothing
@@ -19,6 +21,8 @@ NODE_SDK=(@kameleoon/javascript-sdk@4.17.1 eventsource@4.1.1 puppeteer-core@24)
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=$root/.cache
+# shellcheck source=scripts/stack/java.sh
+. "$root/scripts/stack/java.sh"
 
 say() { printf 'install: %s\n' "$*" >&2; }
 fail() {
@@ -58,10 +62,16 @@ need() {
     if ((${#packages[@]})); then debian "${packages[@]}"; fi
 }
 
+# need_file FILE PACKAGE
+need_file() { [[ -e $1 ]] || debian "$2"; }
+
 part_build() {
     command -v cargo >/dev/null || fail "cargo is missing: install rustup, it then takes the version of rust-toolchain.toml"
-    need cc gcc ld binutils
-    [[ -e /usr/include/stdlib.h || $(uname -s) != Linux ]] || debian libc6-dev
+    need cc gcc ld binutils make make pkg-config pkg-config
+    [[ $(uname -s) == Linux ]] || return 0
+    need_file /usr/include/stdlib.h libc6-dev
+    need_file /usr/include/openssl/ssl.h libssl-dev
+    need_file /usr/include/zlib.h zlib1g-dev
 }
 
 part_libchdb() {
@@ -94,10 +104,37 @@ part_browser() { need chromium chromium; }
 
 part_tools() { need curl curl ip iproute2 unshare util-linux; }
 
-(($#)) || fail "name the parts: build, libchdb, sdk, browser, tools"
+# The core packages hold the programs without a system service, so nothing starts
+# by itself and nothing is enabled.
+part_stack() {
+    need curl curl setsid util-linux mariadbd mariadb-server-core mariadb mariadb-client-core
+    java_of_stack >/dev/null || debian "openjdk-$JAVA_VERSION-jre-headless"
+    java_of_stack >/dev/null || fail "Java $JAVA_VERSION is missing after the installation; name its folder in FANAL_STACK_JAVA_HOME"
+    local name
+    for name in kafka hdfs cassandra; do jars "$name"; done
+}
+
+# Copies the jars of one POM below .cache/stack; the folder is complete or absent.
+jars() {
+    local folder=$cache/stack/$1 pom=$root/scripts/stack/$1.pom.xml version new
+    version=$(cksum <"$pom")
+    if installed "$folder" "$version"; then return; fi
+    need mvn maven
+    say "fetching the jars of $1"
+    mkdir -p "$cache/stack"
+    new=$(mktemp -d "$folder.XXXXXX")
+    mvn -B -ntp -q -f "$pom" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$new" >&2 ||
+        { rm -rf "$new" && fail "Maven could not fetch the jars of $1; its messages stand above"; }
+    mark_installed "$new" "$version"
+    chmod 755 "$new"
+    rm -rf "$folder"
+    mv -T "$new" "$folder"
+}
+
+(($#)) || fail "name the parts: build, libchdb, sdk, browser, stack, tools"
 for part in "$@"; do
     case $part in
-        build | libchdb | sdk | browser | tools) "part_$part" ;;
-        *) fail "unknown part $part; known are build, libchdb, sdk, browser, tools" ;;
+        build | libchdb | sdk | browser | stack | tools) "part_$part" ;;
+        *) fail "unknown part $part; known are build, libchdb, sdk, browser, stack, tools" ;;
     esac
 done
