@@ -229,6 +229,8 @@ pub fn visit_row(visit: &Visit, version: u64) -> VisitRow {
         is_bot: is_bot(&visit.user_agent),
         is_outlier: matches!(visit.end_reason, EndReason::DayLimit | EndReason::EventLimit),
         rules_version: RULES_VERSION,
+        // The embedded log has this partition alone.
+        log_partition: 0,
         row_hash: visit_hash(visit),
         version,
         is_deleted: 0,

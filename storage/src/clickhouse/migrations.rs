@@ -14,6 +14,7 @@ pub const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "events", sql: include_str!("../../sql/0001_events.sql") },
     Migration { version: 2, name: "visits", sql: include_str!("../../sql/0002_visits.sql") },
     Migration { version: 3, name: "ledger", sql: include_str!("../../sql/0003_ledger.sql") },
+    Migration { version: 4, name: "log_partition", sql: include_str!("../../sql/0004_log_partition.sql") },
 ];
 
 impl Migration {

@@ -37,6 +37,7 @@ pub struct EventRow {
     pub node: String,
     pub is_bot: bool,
     pub rules_version: u32,
+    pub log_partition: u32,
     pub version: u64,
     pub is_deleted: u8,
 }
@@ -98,6 +99,7 @@ pub struct VisitRow {
     pub is_bot: bool,
     pub is_outlier: bool,
     pub rules_version: u32,
+    pub log_partition: u32,
     pub row_hash: u64,
     pub version: u64,
     pub is_deleted: u8,
