@@ -17,7 +17,7 @@ pub enum State {
 
 /// The states of all parts. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Health(Arc<RwLock<BTreeMap<&'static str, State>>>);
+pub struct Health(Arc<RwLock<BTreeMap<String, State>>>);
 
 impl Health {
     #[must_use]
@@ -26,9 +26,9 @@ impl Health {
     }
 
     /// Reports a state; logs the change.
-    pub fn set(&self, part: &'static str, state: State) {
+    pub fn set(&self, part: &str, state: State) {
         let mut parts = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let before = parts.insert(part, state.clone());
+        let before = parts.insert(part.to_owned(), state.clone());
         drop(parts);
         if before.as_ref() != Some(&state) {
             match state {
@@ -38,11 +38,11 @@ impl Health {
         }
     }
 
-    pub fn ok(&self, part: &'static str) {
+    pub fn ok(&self, part: &str) {
         self.set(part, State::Ok);
     }
 
-    pub fn not_ready(&self, part: &'static str, reason: impl Into<String>) {
+    pub fn not_ready(&self, part: &str, reason: impl Into<String>) {
         self.set(part, State::NotReady(reason.into()));
     }
 
@@ -58,7 +58,7 @@ impl Health {
 
     /// All parts with their states, by name.
     #[must_use]
-    pub fn states(&self) -> BTreeMap<&'static str, State> {
+    pub fn states(&self) -> BTreeMap<String, State> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
