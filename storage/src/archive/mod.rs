@@ -31,7 +31,7 @@ pub use ledger::{Ledger, LedgerCounts, LedgerKey};
 pub use name::FileInfo;
 pub use read::{ArchiveFile, ArchivedBeacon, ArchivedLetter, DeadLetters, Filter, Rows};
 pub use rotation::Rotation;
-pub use write::ArchiveWriter;
+pub use write::{ArchiveWriter, read_beacon};
 
 /// The raw archive of one event log.
 #[derive(Clone)]
@@ -80,6 +80,21 @@ impl Archive {
             }
         }
         Ok(files)
+    }
+
+    /// All partitions that have files.
+    pub async fn partitions(&self) -> Result<Vec<Partition>, ArchiveError> {
+        let found = self.store.list_with_delimiter(Some(&Path::from(name::BEACONS))).await?;
+        if let Some(object) = found.objects.first() {
+            return Err(ArchiveError::ForeignFile(object.location.to_string()));
+        }
+        let parse = |folder: &Path| {
+            let name = folder.filename().and_then(Partition::parse);
+            name.ok_or_else(|| ArchiveError::ForeignFile(folder.to_string()))
+        };
+        let mut partitions = found.common_prefixes.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
+        partitions.sort_unstable();
+        Ok(partitions)
     }
 
     /// The offset from which the archive goes on; `None` if it is empty.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
-use crate::log::{Batch, Clock, EventSource, MemoryLog, Topic};
+use crate::log::{Batch, Clock, EventSource, LogKind, MemoryLog, Topic};
 use fanal_model::{Beacon, DeadLetter, Source, record_key};
 
 /// A log of `commits` commits, one every ten seconds, with a seal at the end.
@@ -55,7 +55,10 @@ fn log(commits: u64) -> MemoryLog {
 
 async fn archive_all(log: &MemoryLog, dir: &LocalPath, rotation: Rotation, step: usize) -> Vec<FileInfo> {
     let archive = Archive::local(dir).unwrap();
-    let mut writer = ArchiveWriter::resume(archive.clone(), rotation, LogKind::Embedded, Partition::EMBEDDED, 0).await.unwrap();
+    let mut writer =
+        ArchiveWriter::resume(archive.clone(), rotation, LogKind::Embedded, Partition::EMBEDDED, 0)
+            .await
+            .unwrap();
     let mut reader = log.reader(writer.next_offset()).unwrap();
     while let Some(chunk) = reader.try_next(step).unwrap() {
         writer.write(&chunk).await.unwrap();
@@ -140,7 +143,10 @@ async fn files_are_the_same_however_the_log_is_read() {
         // Restarted after every chunk: only the names tell where to go on.
         loop {
             let archive = Archive::local(second.path()).unwrap();
-            let mut writer = ArchiveWriter::resume(archive, rotation, LogKind::Embedded, Partition::EMBEDDED, 0).await.unwrap();
+            let mut writer =
+                ArchiveWriter::resume(archive, rotation, LogKind::Embedded, Partition::EMBEDDED, 0)
+                    .await
+                    .unwrap();
             if writer.next_offset() == log.end_offset() {
                 break;
             }
@@ -164,7 +170,10 @@ async fn a_crash_before_the_rename_leaves_no_trace() {
     let last = dir.path().join(files.last().unwrap().path());
     std::fs::rename(&last, format!("{}#7", last.display())).unwrap();
     // Its dead letters were put before: they are left as they are.
-    assert_eq!(Archive::local(dir.path()).unwrap().list(Partition::EMBEDDED).await.unwrap().len(), files.len() - 1);
+    assert_eq!(
+        Archive::local(dir.path()).unwrap().list(Partition::EMBEDDED).await.unwrap().len(),
+        files.len() - 1
+    );
     archive_all(&log, dir.path(), Rotation::default(), 1 << 20).await;
     assert_eq!(contents(dir.path()), before);
 }

@@ -1,7 +1,7 @@
 //! Gathers records of the log and writes a file at each border.
 
 use bytes::Bytes;
-use fanal_model::{Beacon, DeadLetter, RULES_VERSION, Receipt};
+use fanal_model::{Beacon, DeadLetter, RULES_VERSION, Receipt, RejectReason, SiteCode, Source};
 use parquet::data_type::ByteArray;
 use parquet::file::metadata::KeyValue;
 use parquet::file::writer::SerializedFileWriter;
@@ -13,6 +13,9 @@ use crate::log::{Chunk, LogKind, Partition, Record, Topic};
 
 /// Rows of one row group: what a reader holds in memory at once.
 const GROUP_ROWS: usize = 32_768;
+/// The latest time that tables can hold (2106). A record that claims a later one is
+/// not ours.
+const TIME_MS_MAX: u64 = u32::MAX as u64 * 1000;
 
 /// Writes the archive of one partition. Holds the records since the last border in
 /// memory; after a restart they are read from the log again.
@@ -92,7 +95,7 @@ impl ArchiveWriter {
                 files.push(self.finish().await?);
             }
             let from_offset = std::mem::replace(&mut self.next_offset, record.offset + 1);
-            if self.gathered.add(&self.rotation, self.kind, from_offset, &record)? {
+            if self.gathered.add(&self.rotation, self.kind, from_offset, &record) {
                 files.push(self.finish().await?);
             }
         }
@@ -123,38 +126,71 @@ struct Encoded {
 }
 
 impl Gathered {
-    /// Adds `record`; true if the file ends after it.
-    fn add(&mut self, rotation: &Rotation, record: &Record<'_>) -> Result<bool, ArchiveError> {
-        let wrong = |source| ArchiveError::Record { offset: record.offset, source };
+    /// Adds `record`; true if the file ends after it. `from_offset` is where the file
+    /// begins if this is its first record: a gap before a record belongs to its file.
+    fn add(&mut self, rotation: &Rotation, kind: LogKind, from_offset: u64, record: &Record<'_>) -> bool {
         match record.topic {
-            Topic::Beacons => {
-                let beacon = Beacon::decode(record.value).map_err(wrong)?;
-                let counts = self.ledger.at(beacon.received_at_ms, beacon.site_code);
-                counts.accepted += 1;
-                counts.archived += 1;
-                let place = self.keep(record);
-                self.beacons.push(place);
-            }
-            Topic::Dead => {
-                let letter = DeadLetter::decode(record.value).map_err(wrong)?;
-                let counts = self.ledger.at(letter.received_at_ms, letter.site_code);
-                *counts.rejected.entry(letter.reason.to_owned()).or_default() += 1;
-                let place = self.keep(record);
-                self.dead.push(place);
-            }
-            Topic::Receipts => {
-                let receipt = Receipt::decode(record.value).map_err(wrong)?;
-                self.ledger.at(receipt.minute_ms, receipt.site_code).received += receipt.received;
-            }
+            Topic::Beacons => match read_beacon(record.value) {
+                Some(beacon) => {
+                    let counts = self.ledger.at(beacon.received_at_ms, beacon.site_code);
+                    counts.received += own_receipt(kind);
+                    counts.accepted += 1;
+                    counts.archived += 1;
+                    let place = self.keep(record);
+                    self.beacons.push(place);
+                }
+                None => self.refuse(kind, RejectReason::UnreadableRecord, record),
+            },
+            Topic::Dead => match read_letter(record.value) {
+                Some(letter) => {
+                    let counts = self.ledger.at(letter.received_at_ms, letter.site_code);
+                    counts.received += own_receipt(kind);
+                    *counts.rejected.entry(letter.reason.to_owned()).or_default() += 1;
+                    let place = self.keep(record);
+                    self.dead.push(place);
+                }
+                None => self.refuse(kind, RejectReason::UnreadableRecord, record),
+            },
+            Topic::Receipts => match Receipt::decode(record.value) {
+                Ok(receipt) => {
+                    self.ledger.at(receipt.minute_ms, receipt.site_code).received += receipt.received;
+                }
+                Err(_) => self.refuse(kind, RejectReason::UnreadableRecord, record),
+            },
+            Topic::Foreign => self.refuse(kind, RejectReason::UnknownVersion, record),
             Topic::Lost => self.ledger.lost_records += 1,
             Topic::Positions | Topic::Seal => {}
         }
         if self.first_offset.is_none() {
-            self.first_offset = Some(record.offset);
+            self.first_offset = Some(from_offset);
             self.first_append_ms = record.append_time_ms;
         }
         self.last_append_ms = record.append_time_ms;
-        Ok(self.fill.add(rotation, record))
+        self.fill.add(rotation, record)
+    }
+
+    /// Keeps a record that is not what its topic says as a dead letter. What is
+    /// written depends on the record alone, so that files stay the same however
+    /// often they are made.
+    fn refuse(&mut self, kind: LogKind, reason: RejectReason, record: &Record<'_>) {
+        let letter = DeadLetter {
+            received_at_ms: record.append_time_ms,
+            site_code: site_of(record.key),
+            reason: reason.name(),
+            rules_version: RULES_VERSION,
+            source: Source::Unspecified,
+            node: "",
+            bytes: record.value,
+        };
+        let (partition, offset) = (record.partition, record.offset);
+        tracing::warn!(%partition, offset, reason = letter.reason, "put a record into the dead letters");
+        let counts = self.ledger.at(letter.received_at_ms, letter.site_code);
+        counts.received += own_receipt(kind);
+        *counts.rejected.entry(letter.reason.to_owned()).or_default() += 1;
+        let start = self.values.len();
+        letter.encode(&mut self.values);
+        let (append_time_ms, end) = (record.append_time_ms, self.values.len());
+        self.dead.push(Place { offset: record.offset, append_time_ms, start, end });
     }
 
     fn keep(&mut self, record: &Record<'_>) -> Place {
@@ -191,6 +227,32 @@ impl Gathered {
         };
         Ok(Encoded { info, beacons, dead })
     }
+}
+
+/// The beacon in a record's value; `None` if the value is none. What reads the event
+/// log must judge records by this function, so that all parts agree on them.
+#[must_use]
+pub fn read_beacon(value: &[u8]) -> Option<Beacon<'_>> {
+    let beacon = Beacon::decode(value).ok()?;
+    (SiteCode::parse(beacon.site_code).is_ok() && beacon.received_at_ms <= TIME_MS_MAX).then_some(beacon)
+}
+
+fn read_letter(value: &[u8]) -> Option<DeadLetter<'_>> {
+    DeadLetter::decode(value).ok().filter(|letter| letter.received_at_ms <= TIME_MS_MAX)
+}
+
+/// Where each record stands for one received line, that line.
+fn own_receipt(kind: LogKind) -> u64 {
+    match kind {
+        LogKind::Embedded => 0,
+        LogKind::Kafka => 1,
+    }
+}
+
+/// The site that a record's key names before its NUL; empty if it names none.
+fn site_of(key: &[u8]) -> &str {
+    let end = key.iter().position(|byte| *byte == 0).unwrap_or(key.len());
+    str::from_utf8(&key[..end]).ok().filter(|site| SiteCode::parse(site).is_ok()).unwrap_or_default()
 }
 
 fn encode_file(

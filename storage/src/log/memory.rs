@@ -55,7 +55,7 @@ impl MemoryLog {
             state.last_append_ms = now_ms;
             self.end.send_replace(end);
         }
-        Ok(Appended { partition: base_offset })
+        Ok(Appended { partition: Partition::EMBEDDED, base_offset })
     }
 
     /// Appends the border between two files of the raw archive.

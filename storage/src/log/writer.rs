@@ -163,7 +163,7 @@ impl Appender {
     pub async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
         let shared = &self.handle.shared;
         if batch.is_empty() {
-            return Ok(Appended { partition: base_offset: shared.end_offset() });
+            return Ok(Appended { partition: Partition::EMBEDDED, base_offset: shared.end_offset() });
         }
         self.enqueue(batch)?.await.unwrap_or(Err(AppendError::Closed))
     }
@@ -237,7 +237,7 @@ impl Writer {
             let result = self.commit(&mut assembly, &group);
             let mut base_offset = result.as_ref().map_or(0, |base| *base);
             for waiting in group {
-                let appended = Appended { partition: base_offset };
+                let appended = Appended { partition: Partition::EMBEDDED, base_offset };
                 base_offset += u64::from(waiting.batch.record_count);
                 // Who no longer waits has no use for the answer.
                 waiting.done.send(result.clone().map(|_| appended)).ok();
