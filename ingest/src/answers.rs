@@ -105,6 +105,16 @@ pub(crate) fn not_appended(error: &AppendError) -> Problem {
             "Nothing was stored: the server stops. Send it again.",
             RETRY_SOON_S,
         ),
+        AppendError::Unavailable(_) => unavailable(
+            "event_log_unavailable",
+            "Nothing was stored: the server's event log is away. Send it again in a moment.",
+            RETRY_SOON_S,
+        ),
+        AppendError::InDoubt(_) => unavailable(
+            "event_log_unconfirmed",
+            "The server's event log did not confirm in time. Send the same again in a moment.",
+            RETRY_SOON_S,
+        ),
         AppendError::Poisoned | AppendError::Io(_) => {
             unavailable("event_log_failed", "The server's disk failed. Send it again later.", RETRY_LATER_S)
         }

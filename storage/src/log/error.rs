@@ -86,7 +86,7 @@ impl RepairError {
 }
 
 /// Why a batch is not durable. Nothing of it will ever be read, except after
-/// `Poisoned`, where nobody can know.
+/// `Poisoned` and `InDoubt`, where nobody can know.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum AppendError {
     #[error("the disk of the event log is full; free space, appends go on by themselves")]
@@ -103,6 +103,13 @@ pub enum AppendError {
     Poisoned,
     #[error("the event log cannot be written: {0}; check its disk and permissions")]
     Io(String),
+    /// Nothing of the batch is in the log.
+    #[error("Kafka takes nothing: {0}; check the brokers, appends go on by themselves")]
+    Unavailable(String),
+    /// Some or all of the batch may be in the log, now or later. Sending it again is
+    /// right: readers drop second copies.
+    #[error("Kafka did not confirm in time: {0}; check the brokers, then send the same again")]
+    InDoubt(String),
 }
 
 /// Why nothing can be read.
@@ -123,6 +130,8 @@ pub enum ReadError {
     Closed,
     #[error("cannot read {}: {source}; check its disk and permissions", path.display())]
     Io { path: PathBuf, source: io::Error },
+    #[error("cannot read from Kafka: {0}; check the brokers and the [event_log.kafka] section")]
+    Kafka(String),
 }
 
 /// Why a consumer's position is not stored or not read.
