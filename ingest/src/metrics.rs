@@ -7,6 +7,7 @@ const REQUESTS: &str = "ingest_requests_total";
 const REQUEST_BYTES: &str = "ingest_request_bytes_total";
 const LINES: &str = "ingest_lines_total";
 const APPEND_SECONDS: &str = "ingest_append_duration_seconds";
+const UNACCOUNTED: &str = "ingest_lines_unaccounted_total";
 const COOKIES: &str = "ingest_visitor_cookies_total";
 
 /// Names and meanings; call once after the recorder is installed.
@@ -14,8 +15,13 @@ pub fn describe() {
     describe_counter!(REQUESTS, "Tracking requests by result: accepted, or the code of the problem.");
     describe_counter!(REQUEST_BYTES, "Bytes of tracking bodies after decoding.");
     describe_counter!(LINES, "Tracking lines by outcome: accepted or rejected.");
+    describe_counter!(
+        UNACCOUNTED,
+        "Tracking lines that were received but neither accepted nor rejected: a bug of ours."
+    );
     describe_histogram!(APPEND_SECONDS, "Time until the event log confirmed a request durable.");
     describe_counter!(COOKIES, "Visitor cookies by action: set or refreshed.");
+    crate::spool::metrics::describe();
 }
 
 /// `result` is `accepted` or the code of a problem: both come from closed sets.
@@ -27,6 +33,12 @@ pub(crate) fn lines(bytes: usize, counts: Counts) {
     counter!(REQUEST_BYTES).increment(bytes as u64);
     counter!(LINES, "outcome" => "accepted").increment(counts.accepted);
     counter!(LINES, "outcome" => "rejected").increment(counts.rejected);
+    if !counts.is_balanced() {
+        let Counts { received, accepted, rejected } = counts;
+        // Receipt and metric make it visible; the lines that have an outcome are kept.
+        tracing::error!(received, accepted, rejected, "lines of a request have no outcome");
+        counter!(UNACCOUNTED).increment(received.abs_diff(accepted + rejected));
+    }
 }
 
 pub(crate) fn append(seconds: f64) {

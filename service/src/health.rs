@@ -11,8 +11,18 @@ use std::sync::{Arc, PoisonError, RwLock};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
     Ok,
+    /// Ready, but somebody should look: why, and what to do about it if anything.
+    Degraded(String),
     /// Why, and what to do about it if anything.
     NotReady(String),
+}
+
+impl State {
+    /// Whether the part does its work, if only just.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        !matches!(self, Self::NotReady(_))
+    }
 }
 
 /// The states of all parts. Clones share them.
@@ -33,6 +43,7 @@ impl Health {
         if before.as_ref() != Some(&state) {
             match state {
                 State::Ok => tracing::info!(part, "ready"),
+                State::Degraded(reason) => tracing::warn!(part, reason, "ready, but degraded"),
                 State::NotReady(reason) => tracing::warn!(part, reason, "not ready"),
             }
         }
@@ -46,6 +57,10 @@ impl Health {
         self.set(part, State::NotReady(reason.into()));
     }
 
+    pub fn degraded(&self, part: &str, reason: impl Into<String>) {
+        self.set(part, State::Degraded(reason.into()));
+    }
+
     /// The part ended; it no longer counts.
     pub fn forget(&self, part: &str) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(part);
@@ -53,7 +68,7 @@ impl Health {
 
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().all(|state| *state == State::Ok)
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().all(State::is_ready)
     }
 
     /// All parts with their states, by name.
@@ -78,5 +93,7 @@ mod tests {
         health.not_ready("event_log", "disk full");
         health.forget("event_log");
         assert!(health.is_ready());
+        health.degraded("spool", "the event log is away");
+        assert!(health.is_ready(), "a degraded part does its work");
     }
 }

@@ -42,10 +42,16 @@ impl Operations {
     fn ready(&self) -> Response {
         let mut parts = Map::new();
         let mut reasons = Map::new();
+        let mut ready = true;
         for (part, state) in self.health.states() {
             match state {
                 State::Ok => parts.insert(part.to_owned(), "ok".into()),
+                State::Degraded(reason) => {
+                    reasons.insert(part.to_owned(), Value::String(reason));
+                    parts.insert(part.to_owned(), "degraded".into())
+                }
                 State::NotReady(reason) => {
+                    ready = false;
                     reasons.insert(part.to_owned(), Value::String(reason));
                     parts.insert(part.to_owned(), "not_ready".into())
                 }
@@ -53,6 +59,9 @@ impl Operations {
         }
         if reasons.is_empty() {
             json(StatusCode::OK, &json!({"status": "ready", "parts": parts}))
+        } else if ready {
+            let body = json!({"status": "ready", "parts": parts, "reasons": reasons});
+            json(StatusCode::OK, &body)
         } else {
             let body = json!({"status": "not_ready", "parts": parts, "reasons": reasons});
             json(StatusCode::SERVICE_UNAVAILABLE, &body)
