@@ -59,8 +59,8 @@ auto.create.topics.enable=false
 group.initial.rebalance.delay.ms=0
 # 128 MiB by default, which a small heap does not have.
 log.cleaner.dedupe.buffer.size=4194304
-# A broker that was killed may come back before the controller gave it up.
-broker.heartbeat.interval.ms=1000
-broker.session.timeout.ms=6000
+# A broker that was killed is let back in once its old session has ended.
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
 END
 }

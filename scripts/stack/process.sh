@@ -12,12 +12,13 @@ GATE_LIMIT_S=60
 
 boot=$(</proc/sys/kernel/random/boot_id)
 
-# start_of PID: its start time; fails when there is no such process, or only its exit code.
+# start_of PID: its start time; fails when there is no such process, or only its
+# exit code. A first thread that has ended while others hold the ports is alive.
 start_of() {
     local stat
     { stat=$(<"/proc/$1/stat"); } 2>/dev/null || return 1
     read -ra stat <<<"${stat##*) }"
-    [[ ${stat[0]} != [ZX] ]] || return 1
+    [[ ${stat[0]} != [ZX] ]] || ((stat[17] > 1)) || return 1
     printf '%s/%s\n' "${stat[19]}" "$boot"
 }
 
