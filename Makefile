@@ -1,6 +1,8 @@
 # What people and CI run. Everything installs what is missing and can be run again at any time.
 #
 #   DATA_DIR=…          where `make run` keeps its data (default target/dev)
+#   STACK_DIR=…         where `make stack` keeps its servers' data (default target/stack)
+#   STACK_PORT=…        the first of its 50 ports (default 19000)
 #   CARGO_TARGET_DIR=…  where cargo builds (default target)
 
 SHELL := bash
@@ -8,7 +10,9 @@ SHELL := bash
 .DEFAULT_GOAL := help
 
 TARGET := $(or $(CARGO_TARGET_DIR),target)
-DATA_DIR ?= target/dev
+DATA_DIR ?= $(if $(CLUSTER),target/cluster,target/dev)
+STACK_DIR ?= target/stack
+STACK_START = scripts/stack.sh start --dir '$(STACK_DIR)' $(if $(STACK_PORT),--base-port '$(STACK_PORT)')
 FANAL := $(TARGET)/release/fanal
 
 # Tests that neither start a server nor wait: they make `make check` quick. Named
@@ -17,17 +21,29 @@ PURE_TESTS := house_rules published_format sdk_configuration against_twin alloca
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## start Fanal with a sample site and traffic; ONCE=1 ends after the table of visits
-	scripts/install.sh build libchdb
+run: ## start Fanal with a sample site and traffic; ONCE=1 ends after the table of visits; CLUSTER=1 runs on the stack
+	scripts/install.sh build libchdb $(if $(CLUSTER),stack)
 	cargo build --release --package fanal
-	$(FANAL) dev --sample --data-dir '$(DATA_DIR)' $(if $(ONCE),--once)
+	$(if $(CLUSTER),$(STACK_START))
+	$(if $(CLUSTER),scripts/stack.sh config --dir '$(STACK_DIR)' >'$(STACK_DIR)/fanal.toml')
+	$(FANAL) dev --sample --data-dir '$(DATA_DIR)' $(if $(CLUSTER),--cluster '$(STACK_DIR)/fanal.toml') $(if $(ONCE),--once)
+
+.PHONY: stack
+stack: ## start real Kafka, HDFS, Cassandra, MariaDB and the ClickHouse engine on loopback
+	scripts/install.sh build libchdb stack
+	cargo build --release --package fanal
+	$(STACK_START)
+
+.PHONY: stack-stop
+stack-stop: ## stop them; their data stays
+	scripts/stack.sh stop --dir '$(STACK_DIR)'
 
 .PHONY: test
 test: ## run every test there is
-	scripts/install.sh build tools libchdb sdk browser
+	scripts/install.sh build tools libchdb sdk browser stack
 	scripts/test.sh
 
 .PHONY: check

@@ -7,6 +7,7 @@
 #   stop     ends what start has started: SIGTERM, and SIGKILL after 20 s (--now: at once)
 #   status   one line per process; fails unless all are ready
 #   env      FANAL_STACK_… lines with the addresses of what has been started
+#   config   the configuration that runs `fanal` on them
 #   kill     SIGKILL; start brings it back on the data that it kept
 #   pause    SIGSTOP: the process keeps its connections and never answers
 #   resume   SIGCONT
@@ -181,6 +182,17 @@ command_env() {
     done
 }
 
+command_config() {
+    local line text key
+    text=$(<"$root/scripts/stack/fanal.toml.in")
+    while IFS= read -r line; do
+        key=${line%%=*}
+        text=${text//"@$key@"/"${line#*=}"}
+    done < <(command_env)
+    [[ $text != *@FANAL_STACK_* ]] || fail "not every server was started in $dir; run scripts/stack.sh start --dir $dir first"
+    printf '%s\n' "$text"
+}
+
 command_stop() {
     local name all=0
     [[ -d $dir ]] || return 0
@@ -271,7 +283,7 @@ if ((${#names[@]} == 0)); then
     names=("${PROCESSES[@]}")
 fi
 case $command in
-    start | stop | status | env | kill | pause | resume) "command_$command" ;;
+    start | stop | status | env | config | kill | pause | resume) "command_$command" ;;
     # How start runs a process; nothing for people.
     run) load_settings && become "${names[0]}" ;;
     *) fail "unknown command '$command'; run scripts/stack.sh without arguments for the list" ;;

@@ -4,8 +4,20 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+fail() {
+    printf 'test: %s\n' "$*" >&2
+    exit 1
+}
+
+stack=target/test-stack
+mkdir -p target
+exec 9>"$stack.lock"
+flock -n 9 || fail "another run of the tests is under way in this checkout; wait for its end"
+
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+# Also after a failure and after Ctrl-C; the servers watch for kill -9 themselves.
+trap 'rm -f "$log"; scripts/stack.sh stop --now --dir "$stack" 9>&-' EXIT
+trap 'exit 130' INT TERM HUP
 
 # What failed tests of earlier runs kept for a look.
 rm -rf "${CARGO_TARGET_DIR:-target}/release/tests-data"
@@ -13,6 +25,13 @@ rm -rf "${CARGO_TARGET_DIR:-target}/release/tests-data"
 # Built in one go with the tests' features: the tests start `fanal` and
 # `fanal-bench` as a user does, so the programs must be there and be current.
 cargo build --release --workspace --bins --tests --examples
+
+# Servers for everything that speaks to servers, new and empty, for this run alone.
+scripts/stack.sh stop --now --dir "$stack" 9>&-
+rm -rf "$stack"
+scripts/stack.sh start --dir "$stack" --base-port free --owner $$ 9>&-
+variables=$(scripts/stack.sh env --dir "$stack")
+while IFS= read -r line; do export "${line?}"; done <<<"$variables"
 
 status=0
 cargo test --release --workspace --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?

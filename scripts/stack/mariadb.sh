@@ -6,6 +6,8 @@ mariadb_env() {
     local password=''
     { password=$(<"$dir/mariadb/password"); } 2>/dev/null || return 0
     echo "FANAL_STACK_MARIADB=mysql://fanal:$password@127.0.0.1:$((base_port + 30))/fanal"
+    echo "FANAL_STACK_MARIADB_ADDRESS=127.0.0.1:$((base_port + 30))"
+    echo "FANAL_STACK_MARIADB_PASSWORD_FILE=$dir/mariadb/password"
 }
 
 mariadb_ready() { grep -qm1 'ready for connections' "$dir/mariadb/log"; }
