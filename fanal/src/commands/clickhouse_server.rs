@@ -1,9 +1,11 @@
-//! The child process that holds the embedded ClickHouse engine.
+//! The process that holds the embedded ClickHouse engine.
 //!
 //! A process of its own, so that a crash of the engine costs a restart of it and
-//! not the collector. Its listener comes as standard input: the parent bound it,
-//! and clients wait in its queue while the child is started again.
+//! not the collector. As a child of `fanal` its listener comes as standard input:
+//! the parent bound it, and clients wait in its queue while the child is started
+//! again. With `--listen` it is a server on its own, as a stack of servers needs it.
 
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -24,9 +26,12 @@ pub(crate) struct Arguments {
     /// Folder of the engine's data.
     #[arg(long)]
     data_dir: PathBuf,
-    /// Process id of the `fanal` that started this one.
+    /// Address of a server on its own; beyond loopback it needs a password.
     #[arg(long)]
-    parent: u32,
+    listen: Option<SocketAddr>,
+    /// Process id of the `fanal` that started this one; the listener is standard input then.
+    #[arg(long, required_unless_present = "listen", conflicts_with = "listen")]
+    parent: Option<u32>,
     /// The only user; `default` unless said otherwise.
     #[arg(long)]
     user: Option<String>,
@@ -38,16 +43,17 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    die_with_parent(arguments.parent).context("the embedded ClickHouse is started by `fanal` itself")?;
+    if let Some(parent) = arguments.parent {
+        die_with_parent(parent).context("the embedded ClickHouse is started by `fanal` itself")?;
+    }
     let format = match arguments.log_format.as_str() {
         "json" => LogFormat::Json,
         "human" => LogFormat::Human,
         _ => LogFormat::Auto,
     };
     let _logs = logs::start(format, "warn")?;
-    let listener: std::net::TcpListener =
-        std::io::stdin().as_fd().try_clone_to_owned().context("standard input is not a listener")?.into();
-    listener.set_nonblocking(true).context("standard input is not a listener")?;
+    let listener = listener(arguments)?;
+    let alone = arguments.listen.is_some();
     let mut config = ServerConfig::new(find_library()?, arguments.data_dir.clone());
     if let Some(user) = &arguments.user {
         config.user.clone_from(user);
@@ -59,11 +65,14 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     runtime.block_on(async {
         let stop = Stop::new();
         let mut terminate = signal(SignalKind::terminate())?;
-        // Ctrl-C reaches the whole group; the parent stops this process last.
-        let _ignored = signal(SignalKind::interrupt())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
         let told = stop.clone();
         tokio::spawn(async move {
-            terminate.recv().await;
+            tokio::select! {
+                _ = terminate.recv() => {}
+                // Ctrl-C reaches the whole group; a parent stops this process last.
+                _ = interrupt.recv(), if alone => {}
+            }
             told.stop();
         });
         let began = Instant::now();
@@ -79,4 +88,16 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
             }
         }
     })
+}
+
+fn listener(arguments: &Arguments) -> anyhow::Result<TcpListener> {
+    let listener: TcpListener = match arguments.listen {
+        Some(address) if !address.ip().is_loopback() && arguments.password_file.is_none() => {
+            anyhow::bail!("{address} is not on loopback; name a --password-file, or listen on 127.0.0.1")
+        }
+        Some(address) => TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?,
+        None => std::io::stdin().as_fd().try_clone_to_owned().context("standard input is not a listener")?.into(),
+    };
+    listener.set_nonblocking(true).context("the listener cannot be used")?;
+    Ok(listener)
 }
