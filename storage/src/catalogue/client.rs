@@ -6,8 +6,8 @@ use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
 use fanal_model::SiteCode;
-use sqlx::Row;
 
+use super::database::on;
 use super::{Catalogue, CatalogueError, site};
 
 /// Memory of one hash in KiB. Generated secrets have 256 random bits, so that a
@@ -29,37 +29,54 @@ impl Catalogue {
         now_ms: u64,
     ) -> Result<(), CatalogueError> {
         let hash = blocking(secret.to_owned(), |secret| hash(&secret)).await??;
+        let creating = self.create_in_database(site_code, client_id, &hash, now_ms);
+        self.0.database.bounded(creating).await
+    }
+
+    async fn create_in_database(
+        &self,
+        site_code: &SiteCode,
+        client_id: &str,
+        hash: &str,
+        now_ms: u64,
+    ) -> Result<(), CatalogueError> {
         let mut write = self.write().await?;
         let failed = |error| self.failed(error);
         if !site::exists(&mut write, site_code.as_str()).await.map_err(failed)? {
+            self.0.database.end(write).await;
             return Err(CatalogueError::UnknownSite(site_code.to_string()));
         }
-        let clients: Vec<String> = sqlx::query_scalar("SELECT client_id FROM clients WHERE site_code = ?")
-            .bind(site_code.as_str())
-            .fetch_all(&mut *write)
-            .await
-            .map_err(failed)?;
-        if clients.iter().any(|known| known == client_id) {
-            let (site_code, client_id) = (site_code.to_string(), client_id.to_owned());
-            return Err(CatalogueError::ClientExists { site_code, client_id });
-        }
-        if i64::try_from(clients.len()).unwrap_or(i64::MAX) >= CLIENTS_MAX {
-            return Err(CatalogueError::TooManyClients {
-                site_code: site_code.to_string(),
-                max: CLIENTS_MAX,
-            });
-        }
-        sqlx::query(
-            "INSERT INTO clients (site_code, client_id, secret_hash, created_at_ms) VALUES (?, ?, ?, ?)",
-        )
-        .bind(site_code.as_str())
-        .bind(client_id)
-        .bind(hash)
-        .bind(i64::try_from(now_ms).unwrap_or(i64::MAX))
-        .execute(&mut *write)
-        .await
+        let clients: Vec<String> = on!(&mut write, c => {
+            let clients = sqlx::query_scalar("SELECT client_id FROM clients WHERE site_code = ?");
+            clients.bind(site_code.as_str()).fetch_all(c).await
+        })
         .map_err(failed)?;
-        write.commit().await.map_err(failed)
+        let refused = if clients.iter().any(|known| known == client_id) {
+            let (site_code, client_id) = (site_code.to_string(), client_id.to_owned());
+            Some(CatalogueError::ClientExists { site_code, client_id })
+        } else if i64::try_from(clients.len()).unwrap_or(i64::MAX) >= CLIENTS_MAX {
+            Some(CatalogueError::TooManyClients { site_code: site_code.to_string(), max: CLIENTS_MAX })
+        } else {
+            None
+        };
+        if let Some(refused) = refused {
+            self.0.database.end(write).await;
+            return Err(refused);
+        }
+        on!(&mut write, c => {
+            sqlx::query(
+                "INSERT INTO clients (site_code, client_id, secret_hash, created_at_ms) VALUES (?, ?, ?, ?)",
+            )
+            .bind(site_code.as_str())
+            .bind(client_id)
+            .bind(hash)
+            .bind(i64::try_from(now_ms).unwrap_or(i64::MAX))
+            .execute(c)
+            .await
+            .map(drop)
+        })
+        .map_err(failed)?;
+        self.commit(write).await
     }
 
     /// The site whose client this is, if the secret is right. Takes as long for
@@ -71,24 +88,37 @@ impl Catalogue {
         client_id: &str,
         secret: &str,
     ) -> Result<Option<SiteCode>, CatalogueError> {
-        let rows = sqlx::query(
-            "SELECT site_code, secret_hash FROM clients WHERE client_id = ?1 AND (?2 IS NULL OR site_code = ?2) \
-             ORDER BY site_code LIMIT ?3",
-        )
-        .bind(client_id)
-        .bind(site_code)
-        .bind(SITES_TRIED_MAX)
-        .fetch_all(&self.0.pool)
-        .await
-        .map_err(|error| self.failed(error))?;
-        let mut known = Vec::with_capacity(rows.len());
-        for row in rows {
-            let site: String = row.try_get("site_code").map_err(|error| self.failed(error))?;
-            let hash: String = row.try_get("secret_hash").map_err(|error| self.failed(error))?;
-            known.push((site, hash));
-        }
+        let known = self.0.database.bounded(self.hashes(site_code, client_id)).await?;
         let found = blocking(secret.to_owned(), move |secret| find(known, &secret)).await??;
         Ok(found.and_then(|site| SiteCode::parse(&site).ok()))
+    }
+
+    /// Sites that have this client, each with the hash of its secret.
+    async fn hashes(
+        &self,
+        site_code: Option<&str>,
+        client_id: &str,
+    ) -> Result<Vec<(String, String)>, CatalogueError> {
+        let mut read = self.0.database.read().await?;
+        let rows: Vec<(String, String, String)> = on!(&mut read, c => {
+            sqlx::query_as(
+                "SELECT site_code, client_id, secret_hash FROM clients \
+                 WHERE client_id = ? AND (? IS NULL OR site_code = ?) ORDER BY site_code LIMIT ?",
+            )
+            .bind(client_id)
+            .bind(site_code)
+            .bind(site_code)
+            .bind(SITES_TRIED_MAX)
+            .fetch_all(c)
+            .await
+        })
+        .map_err(|error| self.failed(error))?;
+        self.0.database.end(read).await;
+        // A server overlooks a space at the end of what it compares.
+        let same = rows.into_iter().filter(|(site, client, _)| {
+            client == client_id && site_code.is_none_or(|site_code| site == site_code)
+        });
+        Ok(same.map(|(site, _, hash)| (site, hash)).collect())
     }
 }
 

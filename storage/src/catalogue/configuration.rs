@@ -6,8 +6,8 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use fanal_model::SiteCode;
-use sqlx::{Row, Sqlite, Transaction};
 
+use super::database::{Transaction, on};
 use super::{Catalogue, CatalogueError, site};
 
 /// Publications of one (site, environment) that are kept, the served one included.
@@ -103,76 +103,105 @@ impl Catalogue {
         author: &str,
         now_ms: u64,
     ) -> Result<Published, CatalogueError> {
+        let publishing = self.publish_in_database(site_code, environment, document, author, now_ms);
+        let published = self.0.database.bounded(publishing).await?;
+        self.refresh().await?;
+        Ok(published)
+    }
+
+    async fn publish_in_database(
+        &self,
+        site_code: &SiteCode,
+        environment: Option<&str>,
+        document: &[u8],
+        author: &str,
+        now_ms: u64,
+    ) -> Result<Published, CatalogueError> {
         let mut write = self.write().await?;
         let failed = |error| self.failed(error);
         if !site::exists(&mut write, site_code.as_str()).await.map_err(failed)? {
+            self.0.database.end(write).await;
             return Err(CatalogueError::UnknownSite(site_code.to_string()));
         }
         let environment = environment.unwrap_or("");
-        let last: Option<i64> =
-            sqlx::query_scalar("SELECT max(last_modified_s) FROM sdk_configurations WHERE site_code = ?")
-                .bind(site_code.as_str())
-                .fetch_one(&mut *write)
-                .await
-                .map_err(failed)?;
+        let last: Option<i64> = on!(&mut write, c => {
+            let last = "SELECT max(last_modified_s) FROM sdk_configurations WHERE site_code = ?";
+            sqlx::query_scalar(last).bind(site_code.as_str()).fetch_one(c).await
+        })
+        .map_err(failed)?;
         let now_ms = i64::try_from(now_ms).unwrap_or(i64::MAX);
         // HTTP dates have whole seconds. SDKs compare the text and may have got
         // the default document before, so that the whole site shares one clock.
         let last_modified_s = last.map_or(now_ms / 1000, |last| (now_ms / 1000).max(last + 1));
-        let id: i64 = sqlx::query_scalar(
-            "INSERT INTO sdk_configurations (site_code, environment, document, last_modified_s, author, \
-             published_at_ms) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
-        )
-        .bind(site_code.as_str())
-        .bind(environment)
-        .bind(document)
-        .bind(last_modified_s)
-        .bind(author)
-        .bind(now_ms)
-        .fetch_one(&mut *write)
-        .await
+        on!(&mut write, c => {
+            sqlx::query(
+                "INSERT INTO sdk_configurations (site_code, environment, document, last_modified_s, author, \
+                 published_at_ms) VALUES (?, ?, ?, ?, ?, ?)",
+            )
+            .bind(site_code.as_str())
+            .bind(environment)
+            .bind(document)
+            .bind(last_modified_s)
+            .bind(author)
+            .bind(now_ms)
+            .execute(c)
+            .await
+            .map(drop)
+        })
+        .map_err(failed)?;
+        // The numbers only grow, and nobody else writes now.
+        let id: i64 = on!(&mut write, c => {
+            sqlx::query_scalar("SELECT max(id) FROM sdk_configurations").fetch_one(c).await
+        })
         .map_err(failed)?;
         forget_old(&mut write, site_code.as_str(), environment).await.map_err(failed)?;
-        write.commit().await.map_err(failed)?;
-        self.refresh().await?;
+        self.commit(write).await?;
         Ok(Published { id, last_modified_s: u64::try_from(last_modified_s).unwrap_or(0) })
     }
 }
 
-async fn forget_old(
-    write: &mut Transaction<'static, Sqlite>,
-    site_code: &str,
-    environment: &str,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "DELETE FROM sdk_configurations WHERE site_code = ?1 AND environment = ?2 AND id NOT IN \
-         (SELECT id FROM sdk_configurations WHERE site_code = ?1 AND environment = ?2 \
-          ORDER BY id DESC LIMIT ?3)",
-    )
-    .bind(site_code)
-    .bind(environment)
-    .bind(VERSIONS_KEPT)
-    .execute(&mut **write)
-    .await
-    .map(drop)
+async fn forget_old(write: &mut Transaction, site_code: &str, environment: &str) -> Result<(), sqlx::Error> {
+    let oldest_kept: Option<i64> = on!(&mut *write, c => {
+        sqlx::query_scalar(
+            "SELECT id FROM sdk_configurations WHERE site_code = ? AND environment = ? \
+             ORDER BY id DESC LIMIT 1 OFFSET ?",
+        )
+        .bind(site_code)
+        .bind(environment)
+        .bind(VERSIONS_KEPT - 1)
+        .fetch_optional(c)
+        .await
+    })?;
+    let Some(oldest_kept) = oldest_kept else { return Ok(()) };
+    on!(write, c => {
+        sqlx::query("DELETE FROM sdk_configurations WHERE site_code = ? AND environment = ? AND id < ?")
+            .bind(site_code)
+            .bind(environment)
+            .bind(oldest_kept)
+            .execute(c)
+            .await
+            .map(drop)
+    })
 }
 
 /// Every served configuration; documents already in memory are not read again.
 pub(super) async fn load(
-    read: &mut Transaction<'static, Sqlite>,
+    read: &mut Transaction,
     known: &ConfigurationDirectory,
 ) -> Result<BySite, sqlx::Error> {
-    let heads = sqlx::query(
-        "SELECT site_code, environment, max(id) AS id FROM sdk_configurations GROUP BY site_code, environment",
-    )
-    .fetch_all(&mut **read)
-    .await?;
+    // A server keeps environments as bytes, so that a space at the end counts.
+    let heads: Vec<(String, Vec<u8>, i64)> = on!(&mut *read, c => {
+        sqlx::query_as(
+            "SELECT site_code, environment, max(id) FROM sdk_configurations GROUP BY site_code, environment",
+        )
+        .fetch_all(c)
+        .await
+    })?;
     let before = known.0.load_full();
     let mut all = BySite::new();
-    for head in heads {
-        let (site_code, environment): (String, String) =
-            (head.try_get("site_code")?, head.try_get("environment")?);
-        let id: i64 = head.try_get("id")?;
+    for (site_code, environment, id) in heads {
+        let environment =
+            String::from_utf8(environment).map_err(|error| sqlx::Error::Decode(error.into()))?;
         let old = before.get(site_code.as_str()).and_then(|of_site| of_site.get(&environment));
         let configuration = match old {
             Some(old) if old.id == id => Arc::clone(old),
@@ -184,23 +213,26 @@ pub(super) async fn load(
 }
 
 async fn one(
-    read: &mut Transaction<'static, Sqlite>,
+    read: &mut Transaction,
     id: i64,
     site_code: &str,
     environment: &str,
 ) -> Result<Configuration, sqlx::Error> {
-    let row =
-        sqlx::query("SELECT document, last_modified_s, published_at_ms FROM sdk_configurations WHERE id = ?")
-            .bind(id)
-            .fetch_one(&mut **read)
-            .await?;
+    let (document, last_modified_s, published_at_ms): (Vec<u8>, i64, i64) = on!(read, c => {
+        sqlx::query_as(
+            "SELECT document, last_modified_s, published_at_ms FROM sdk_configurations WHERE id = ?",
+        )
+        .bind(id)
+        .fetch_one(c)
+        .await
+    })?;
     Ok(Configuration {
         id,
         site: SiteCode::parse(site_code).map_err(|error| sqlx::Error::Decode(error.into()))?,
         environment: Some(environment.to_owned()).filter(|name| !name.is_empty()),
-        document: row.try_get::<Vec<u8>, _>("document")?.into(),
-        last_modified_s: u64::try_from(row.try_get::<i64, _>("last_modified_s")?).unwrap_or(0),
-        published_at_ms: u64::try_from(row.try_get::<i64, _>("published_at_ms")?).unwrap_or(0),
+        document: document.into(),
+        last_modified_s: u64::try_from(last_modified_s).unwrap_or(0),
+        published_at_ms: u64::try_from(published_at_ms).unwrap_or(0),
         compressed: OnceLock::new(),
     })
 }

@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use sqlx::mysql::MySqlDatabaseError;
 use thiserror::Error;
+
+use super::place::Server;
 
 /// Why the catalogue cannot do what it is asked.
 #[derive(Debug, Error)]
@@ -20,9 +23,35 @@ pub enum CatalogueError {
     #[error("{0} cannot be opened: check that its folder exists and belongs to this user")]
     CannotOpen(PathBuf),
     #[error(
-        "{path} was written by a newer Fanal (tables {found}, this program knows {known}): upgrade this program"
+        "{place} was written by a newer Fanal (tables {found}, this program knows {known}): upgrade this program"
     )]
-    Newer { path: PathBuf, found: i64, known: i64 },
+    Newer { place: String, found: i64, known: i64 },
+    #[error(
+        "the catalogue's url cannot be used: {0}; write `mysql://USER@HOST:PORT/DATABASE`, as docs/catalogue.md shows"
+    )]
+    Url(String),
+    #[error("{server} cannot be reached ({detail}): check that the server runs and that its address is right")]
+    Unreachable { server: String, detail: String },
+    #[error(
+        "{server} does not let this program in ({detail}): check user and password, and give the user all rights on \
+         the database"
+    )]
+    Denied { server: String, detail: String },
+    #[error(
+        "{server} does not prove who it is ({detail}): name the CA that signed its certificate with `ssl-ca=FILE`, \
+         and the host as it stands in the certificate"
+    )]
+    Untrusted { server: String, detail: String },
+    #[error("{server} does not have this database: create it with CREATE DATABASE and give the user all rights on it")]
+    NoDatabase { server: String },
+    #[error("{server} cannot hold a catalogue: {detail}")]
+    Unsuitable { server: String, detail: String },
+    #[error("{server} is busy ({detail}): nothing was changed, try again")]
+    Busy { server: String, detail: String },
+    #[error("{server} takes no changes ({detail}): free its disk, or name the server that may be written to")]
+    ReadOnlyServer { server: String, detail: String },
+    #[error("{server}: {source}; the server's log has more")]
+    OtherServer { server: String, source: sqlx::Error },
     #[error("site `{0}` is not in the catalogue: create it with PUT /api/v1/sites/{0}")]
     UnknownSite(String),
     #[error("client `{client_id}` exists on site `{site_code}` already: choose another client_id")]
@@ -54,6 +83,38 @@ impl CatalogueError {
             Some(14) => Self::CannotOpen(path),
             Some(26) => Self::NotOurs(path),
             _ => Self::Other { path, source: error },
+        }
+    }
+}
+
+impl CatalogueError {
+    /// Whether the same may work in a while without anybody doing something here.
+    #[must_use]
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Locked(_) | Self::Unreachable { .. } | Self::Busy { .. })
+    }
+
+    /// Sorts a server's error numbers into what an operator can do about them.
+    pub(super) fn of_server(server: &Server, error: sqlx::Error) -> Self {
+        let (server, detail) = (server.to_string(), error.to_string());
+        let number = match &error {
+            sqlx::Error::Database(error) => error.try_downcast_ref::<MySqlDatabaseError>().map(|e| e.number()),
+            sqlx::Error::Tls(_) => return Self::Untrusted { server, detail },
+            // What a certificate that is not accepted looks like from below.
+            sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Self::Untrusted { server, detail };
+            }
+            sqlx::Error::Io(_) | sqlx::Error::Protocol(_) => return Self::Unreachable { server, detail },
+            _ => None,
+        };
+        match number {
+            // Too many connections; shutting down; a lock that somebody else keeps.
+            Some(1040 | 1053 | 1203 | 1205 | 1213) => Self::Busy { server, detail },
+            Some(1044 | 1045 | 1142 | 1143 | 1227 | 1251 | 1698) => Self::Denied { server, detail },
+            Some(1049) => Self::NoDatabase { server },
+            // Full, read-only.
+            Some(1021 | 1114 | 1290 | 1792 | 1836) => Self::ReadOnlyServer { server, detail },
+            _ => Self::OtherServer { server, source: error },
         }
     }
 }

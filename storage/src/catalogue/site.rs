@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use fanal_model::{AddressPolicy, SiteCode};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Row, Sqlite, Transaction};
 
+use super::database::{Transaction, on};
 use super::{Catalogue, CatalogueError, Change};
 
-/// The columns that [`read_row`] reads.
+/// The columns of a [`Row`].
 macro_rules! select {
     () => {
         "SELECT site_code, name, address_policy, session_timeout_ms, visitor_cookie, cookie_domain, \
          heartbeat_extends, time_zone FROM sites"
     };
 }
+
+type Row = (String, String, String, i64, bool, String, bool, String);
 
 /// One site.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,10 +104,14 @@ impl SiteDirectory {
 impl Catalogue {
     /// Creates the site or changes it to exactly this.
     pub async fn put_site(&self, site: &Site) -> Result<Change, CatalogueError> {
-        let mut write = self.write().await?;
-        let known = exists(&mut write, site.code.as_str()).await.map_err(|error| self.failed(error))?;
-        self.store(write, site).await?;
-        Ok(if known { Change::Changed } else { Change::Created })
+        let put = self.change_site(&site.code, |found| {
+            found.clone_from(site);
+            Ok::<_, std::convert::Infallible>(())
+        });
+        match put.await? {
+            Ok((change, _)) => Ok(change),
+            Err(never) => match never {},
+        }
     }
 
     /// Changes the site as it stands now, or a new one with the defaults. When
@@ -116,84 +121,92 @@ impl Catalogue {
         code: &SiteCode,
         change: impl FnOnce(&mut Site) -> Result<(), E>,
     ) -> Result<Result<(Change, Site), E>, CatalogueError> {
+        let changed = self.0.database.bounded(self.change_in_database(code, change)).await?;
+        if changed.is_ok() {
+            self.refresh().await?;
+        }
+        Ok(changed)
+    }
+
+    async fn change_in_database<E>(
+        &self,
+        code: &SiteCode,
+        change: impl FnOnce(&mut Site) -> Result<(), E>,
+    ) -> Result<Result<(Change, Site), E>, CatalogueError> {
         let mut write = self.write().await?;
         let failed = |error| self.failed(error);
-        let row = sqlx::query(concat!(select!(), " WHERE site_code = ?"))
-            .bind(code.as_str())
-            .fetch_optional(&mut *write)
-            .await
-            .map_err(failed)?;
+        let row: Option<Row> = on!(&mut write, c => {
+            let found = sqlx::query_as(concat!(select!(), " WHERE site_code = ?")).bind(code.as_str());
+            found.fetch_optional(c).await
+        })
+        .map_err(failed)?;
         let kind = if row.is_some() { Change::Changed } else { Change::Created };
         let mut site = match row {
-            Some(row) => read_row(&row).map_err(failed)?,
+            Some(row) => read_row(row).map_err(failed)?,
             None => Site::new(code.clone()),
         };
         if let Err(refused) = change(&mut site) {
+            self.0.database.end(write).await;
             return Ok(Err(refused));
         }
-        self.store(write, &site).await?;
+        store(&mut write, &site, kind).await.map_err(failed)?;
+        self.commit(write).await?;
         Ok(Ok((kind, site)))
     }
-
-    async fn store(
-        &self,
-        mut write: Transaction<'static, Sqlite>,
-        site: &Site,
-    ) -> Result<(), CatalogueError> {
-        let cookie_domain = site.visitor_cookie.as_ref().and_then(|cookie| cookie.domain.as_deref());
-        sqlx::query(
-            "INSERT INTO sites (site_code, name, address_policy, session_timeout_ms, visitor_cookie, \
-             cookie_domain, heartbeat_extends, time_zone) VALUES (?, ?, ?, ?, ?, ?, ?, ?) \
-             ON CONFLICT (site_code) DO UPDATE SET name = excluded.name, \
-             address_policy = excluded.address_policy, session_timeout_ms = excluded.session_timeout_ms, \
-             visitor_cookie = excluded.visitor_cookie, cookie_domain = excluded.cookie_domain, \
-             heartbeat_extends = excluded.heartbeat_extends, time_zone = excluded.time_zone",
-        )
-        .bind(site.code.as_str())
-        .bind(&site.name)
-        .bind(site.address_policy.name())
-        .bind(i64::try_from(site.session_timeout_ms).unwrap_or(i64::MAX))
-        .bind(site.visitor_cookie.is_some())
-        .bind(cookie_domain.unwrap_or(""))
-        .bind(site.heartbeat_extends)
-        .bind(&site.time_zone)
-        .execute(&mut *write)
-        .await
-        .map_err(|error| self.failed(error))?;
-        write.commit().await.map_err(|error| self.failed(error))?;
-        self.refresh().await
-    }
 }
 
-pub(super) async fn exists(
-    transaction: &mut Transaction<'static, Sqlite>,
-    site_code: &str,
-) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM sites WHERE site_code = ?)")
-        .bind(site_code)
-        .fetch_one(&mut **transaction)
-        .await
+async fn store(write: &mut Transaction, site: &Site, kind: Change) -> Result<(), sqlx::Error> {
+    let statement = match kind {
+        Change::Created => {
+            "INSERT INTO sites (name, address_policy, session_timeout_ms, visitor_cookie, cookie_domain, \
+             heartbeat_extends, time_zone, site_code) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        }
+        Change::Changed => {
+            "UPDATE sites SET name = ?, address_policy = ?, session_timeout_ms = ?, visitor_cookie = ?, \
+             cookie_domain = ?, heartbeat_extends = ?, time_zone = ? WHERE site_code = ?"
+        }
+    };
+    let cookie_domain = site.visitor_cookie.as_ref().and_then(|cookie| cookie.domain.as_deref());
+    on!(write, c => {
+        sqlx::query(statement)
+            .bind(&site.name)
+            .bind(site.address_policy.name())
+            .bind(i64::try_from(site.session_timeout_ms).unwrap_or(i64::MAX))
+            .bind(site.visitor_cookie.is_some())
+            .bind(cookie_domain.unwrap_or(""))
+            .bind(site.heartbeat_extends)
+            .bind(&site.time_zone)
+            .bind(site.code.as_str())
+            .execute(c)
+            .await
+            .map(drop)
+    })
 }
 
-pub(super) async fn load(read: &mut Transaction<'static, Sqlite>) -> Result<Vec<Site>, sqlx::Error> {
-    let rows = sqlx::query(select!()).fetch_all(&mut **read).await?;
-    rows.iter().map(read_row).collect()
+pub(super) async fn exists(transaction: &mut Transaction, site_code: &str) -> Result<bool, sqlx::Error> {
+    let found: Option<String> = on!(transaction, c => {
+        let found = sqlx::query_scalar("SELECT site_code FROM sites WHERE site_code = ?").bind(site_code);
+        found.fetch_optional(c).await
+    })?;
+    Ok(found.is_some_and(|found| found == site_code))
 }
 
-fn read_row(row: &SqliteRow) -> Result<Site, sqlx::Error> {
+pub(super) async fn load(read: &mut Transaction) -> Result<Vec<Site>, sqlx::Error> {
+    let rows: Vec<Row> = on!(read, c => sqlx::query_as(select!()).fetch_all(c).await)?;
+    rows.into_iter().map(read_row).collect()
+}
+
+fn read_row(row: Row) -> Result<Site, sqlx::Error> {
     let decode = |error: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(error);
-    let domain: String = row.try_get("cookie_domain")?;
-    let cookie: bool = row.try_get("visitor_cookie")?;
+    let (code, name, policy, session_timeout_ms, cookie, domain, heartbeat_extends, time_zone) = row;
     Ok(Site {
-        code: SiteCode::parse(row.try_get("site_code")?).map_err(|error| decode(error.into()))?,
-        name: row.try_get("name")?,
-        address_policy: AddressPolicy::parse(row.try_get("address_policy")?)
-            .map_err(|error| decode(error.into()))?,
-        session_timeout_ms: u64::try_from(row.try_get::<i64, _>("session_timeout_ms")?)
-            .map_err(|error| decode(error.into()))?,
+        code: SiteCode::parse(&code).map_err(|error| decode(error.into()))?,
+        name,
+        address_policy: AddressPolicy::parse(&policy).map_err(|error| decode(error.into()))?,
+        session_timeout_ms: u64::try_from(session_timeout_ms).map_err(|error| decode(error.into()))?,
         visitor_cookie: cookie
             .then(|| VisitorCookie { domain: Some(domain).filter(|domain| !domain.is_empty()) }),
-        heartbeat_extends: row.try_get("heartbeat_extends")?,
-        time_zone: row.try_get("time_zone")?,
+        heartbeat_extends,
+        time_zone,
     })
 }

@@ -1,33 +1,42 @@
-//! The catalogue on real files: restarts, two processes' handles, broken files.
+//! What holds for a catalogue wherever it lies: each test runs on a SQLite file and on
+//! a database of a real MariaDB server.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
-
-use std::path::Path;
 use std::time::Duration;
 
 use fanal_model::{AddressPolicy, SiteCode};
 use fanal_storage::catalogue::{Catalogue, CatalogueError, Change, Site, VisitorCookie};
 
-const NOW_MS: u64 = 1_700_000_000_123;
+use super::place::{NOW_MS, TestPlace, code};
 
-fn code(text: &str) -> SiteCode {
-    SiteCode::parse(text).unwrap()
+macro_rules! on_both {
+    ($($name:ident)*) => {
+        mod file {
+            $(#[tokio::test] async fn $name() { super::$name(&super::TestPlace::file()).await; })*
+        }
+        mod server {
+            $(#[tokio::test] async fn $name() {
+                let place = super::TestPlace::database().await;
+                super::$name(&place).await;
+                place.clean().await;
+            })*
+        }
+    };
 }
 
-async fn open(folder: &Path) -> Catalogue {
-    Catalogue::open(&folder.join("catalogue.sqlite")).await.unwrap()
+on_both! {
+    a_site_survives_a_restart_as_it_was_given
+    a_publication_is_served_byte_for_byte_and_survives_a_restart
+    publications_within_one_second_have_increasing_times_over_all_environments
+    an_environment_without_a_configuration_of_its_own_gets_the_default
+    another_handle_sees_changes_within_two_seconds
+    two_writers_at_once_lose_nothing
+    only_the_right_secret_of_the_right_site_is_accepted
+    what_is_done_to_an_unknown_site_is_refused_by_name
+    a_refused_change_leaves_the_site_as_it_was
 }
 
-async fn with_site(folder: &Path) -> Catalogue {
-    let catalogue = open(folder).await;
-    catalogue.put_site(&Site::new(code("shop"))).await.unwrap();
-    catalogue
-}
-
-#[tokio::test]
-async fn a_site_survives_a_restart_as_it_was_given() {
-    let folder = tempfile::tempdir().unwrap();
-    let catalogue = open(folder.path()).await;
+async fn a_site_survives_a_restart_as_it_was_given(place: &TestPlace) {
+    let catalogue = place.open().await;
     let mut site = Site {
         name: "Shop, été".to_owned(),
         address_policy: AddressPolicy::Hash,
@@ -42,29 +51,25 @@ async fn a_site_survives_a_restart_as_it_was_given() {
     assert_eq!(catalogue.put_site(&site).await.unwrap(), Change::Changed);
     catalogue.close().await;
 
-    let sites = open(folder.path()).await.sites();
+    let sites = place.open().await.sites();
     assert_eq!(*sites.get("shop").unwrap(), site);
     assert!(sites.get("other").is_none());
     assert_eq!(sites.all().len(), 1);
 }
 
-#[tokio::test]
-async fn a_publication_is_served_byte_for_byte_and_survives_a_restart() {
-    let folder = tempfile::tempdir().unwrap();
-    let catalogue = with_site(folder.path()).await;
+async fn a_publication_is_served_byte_for_byte_and_survives_a_restart(place: &TestPlace) {
+    let catalogue = place.with_site().await;
     let document = b"{ \"a\" :1.0,\n\t\"b\":\"\\u00e9\"}\n";
     let published = catalogue.publish(&code("shop"), None, document, "admin", NOW_MS).await.unwrap();
     assert_eq!(published.last_modified_s, NOW_MS / 1000);
     drop(catalogue);
-    let served = open(folder.path()).await.configurations().get("shop", None).unwrap();
+    let served = place.open().await.configurations().get("shop", None).unwrap();
     assert_eq!(&served.document[..], document);
     assert_eq!(served.published_at_ms, NOW_MS);
 }
 
-#[tokio::test]
-async fn publications_within_one_second_have_increasing_times_over_all_environments() {
-    let folder = tempfile::tempdir().unwrap();
-    let catalogue = with_site(folder.path()).await;
+async fn publications_within_one_second_have_increasing_times_over_all_environments(place: &TestPlace) {
+    let catalogue = place.with_site().await;
     let shop = code("shop");
     let mut last = 0;
     // The clock may even go back.
@@ -77,10 +82,8 @@ async fn publications_within_one_second_have_increasing_times_over_all_environme
     assert_eq!(last, NOW_MS / 1000 + 4);
 }
 
-#[tokio::test]
-async fn an_environment_without_a_configuration_of_its_own_gets_the_default() {
-    let folder = tempfile::tempdir().unwrap();
-    let catalogue = with_site(folder.path()).await;
+async fn an_environment_without_a_configuration_of_its_own_gets_the_default(place: &TestPlace) {
+    let catalogue = place.with_site().await;
     let shop = code("shop");
     let served = |environment| {
         catalogue.configurations().get("shop", environment).map(|served| served.document.clone())
@@ -93,11 +96,9 @@ async fn an_environment_without_a_configuration_of_its_own_gets_the_default() {
     assert_eq!(served(None).unwrap(), "default");
 }
 
-#[tokio::test]
-async fn another_handle_on_the_file_sees_changes_within_two_seconds() {
-    let folder = tempfile::tempdir().unwrap();
-    let writer = open(folder.path()).await;
-    let reader = open(folder.path()).await;
+async fn another_handle_sees_changes_within_two_seconds(place: &TestPlace) {
+    let writer = place.open().await;
+    let reader = place.open().await;
     let following = tokio::spawn({
         let reader = reader.clone();
         async move { reader.follow(std::future::pending()).await }
@@ -112,10 +113,8 @@ async fn another_handle_on_the_file_sees_changes_within_two_seconds() {
     following.abort();
 }
 
-#[tokio::test]
-async fn two_writers_at_once_lose_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let (one, two) = (with_site(folder.path()).await, open(folder.path()).await);
+async fn two_writers_at_once_lose_nothing(place: &TestPlace) {
+    let (one, two) = (place.with_site().await, place.open().await);
     let publish = |catalogue: Catalogue| async move {
         for _ in 0..20 {
             catalogue.publish(&code("shop"), None, b"{}", "admin", NOW_MS).await.unwrap();
@@ -127,10 +126,8 @@ async fn two_writers_at_once_lose_nothing() {
     assert_eq!(served.last_modified_s, NOW_MS / 1000 + 39);
 }
 
-#[tokio::test]
-async fn only_the_right_secret_of_the_right_site_is_accepted() {
-    let folder = tempfile::tempdir().unwrap();
-    let catalogue = with_site(folder.path()).await;
+async fn only_the_right_secret_of_the_right_site_is_accepted(place: &TestPlace) {
+    let catalogue = place.with_site().await;
     catalogue.put_site(&Site::new(code("other"))).await.unwrap();
     catalogue.create_client(&code("shop"), "client-id", "client-secret", NOW_MS).await.unwrap();
     let error = catalogue.create_client(&code("shop"), "client-id", "x", NOW_MS).await.unwrap_err();
@@ -146,72 +143,20 @@ async fn only_the_right_secret_of_the_right_site_is_accepted() {
         let found = catalogue.verify_client(site, client, secret).await.unwrap();
         assert_eq!(found.as_ref().map(SiteCode::as_str), expected, "{site:?} {client} {secret}");
     }
-    let file = std::fs::read(folder.path().join("catalogue.sqlite-wal")).unwrap();
-    assert!(!file.windows(13).any(|bytes| bytes == b"client-secret"), "the secret itself was stored");
+    assert!(place.holds(b"client-id").await);
+    assert!(!place.holds(b"client-secret").await, "the secret itself was stored");
 }
 
-#[tokio::test]
-async fn what_is_done_to_an_unknown_site_is_refused_by_name() {
-    let folder = tempfile::tempdir().unwrap();
-    let catalogue = open(folder.path()).await;
+async fn what_is_done_to_an_unknown_site_is_refused_by_name(place: &TestPlace) {
+    let catalogue = place.open().await;
     let error = catalogue.publish(&code("nope"), None, b"{}", "admin", NOW_MS).await.unwrap_err();
     assert!(error.to_string().contains("PUT /api/v1/sites/nope"), "{error}");
     let error = catalogue.create_client(&code("nope"), "c", "s", NOW_MS).await.unwrap_err();
     assert!(matches!(error, CatalogueError::UnknownSite(_)));
 }
 
-#[tokio::test]
-async fn a_file_that_is_no_catalogue_or_is_damaged_or_too_new_is_refused_with_a_remedy() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("catalogue.sqlite");
-    std::fs::write(
-        &path,
-        "this is a text file, not a database, and long enough to be seen as one".repeat(20),
-    )
-    .unwrap();
-    let error = Catalogue::open(&path).await.unwrap_err();
-    assert!(matches!(error, CatalogueError::NotOurs(_)), "{error}");
-    std::fs::remove_file(&path).unwrap();
-
-    with_site(folder.path()).await.close().await;
-    let whole = std::fs::read(&path).unwrap();
-    let mut damaged = whole.clone();
-    for byte in &mut damaged[4096..] {
-        *byte = 0x5a;
-    }
-    std::fs::write(&path, damaged).unwrap();
-    let error = Catalogue::open(&path).await.unwrap_err();
-    assert!(matches!(error, CatalogueError::Damaged(_)), "{error}");
-
-    let mut newer = whole;
-    newer[60..64].copy_from_slice(&99_u32.to_be_bytes());
-    std::fs::write(&path, newer).unwrap();
-    let error = Catalogue::open(&path).await.unwrap_err();
-    assert!(error.to_string().contains("upgrade this program"), "{error}");
-
-    let error = Catalogue::open(Path::new("/nowhere/at/all/catalogue.sqlite")).await.unwrap_err();
-    assert!(matches!(error, CatalogueError::CannotOpen(_)), "{error}");
-}
-
-#[tokio::test]
-async fn a_file_that_another_process_keeps_locked_is_said_to_be_and_works_afterwards() {
-    use sqlx::Connection;
-    let folder = tempfile::tempdir().unwrap();
-    let catalogue = with_site(folder.path()).await;
-    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("catalogue.sqlite"));
-    let mut other = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
-    let lock = other.begin_with("BEGIN IMMEDIATE").await.unwrap();
-    let error = catalogue.publish(&code("shop"), None, b"{}", "admin", NOW_MS).await.unwrap_err();
-    assert!(matches!(error, CatalogueError::Locked(_)), "{error}");
-    assert!(catalogue.configurations().get("shop", None).is_none());
-    lock.rollback().await.unwrap();
-    catalogue.publish(&code("shop"), None, b"{}", "admin", NOW_MS).await.unwrap();
-}
-
-#[tokio::test]
-async fn a_refused_change_leaves_the_site_as_it_was() {
-    let folder = tempfile::tempdir().unwrap();
-    let catalogue = with_site(folder.path()).await;
+async fn a_refused_change_leaves_the_site_as_it_was(place: &TestPlace) {
+    let catalogue = place.with_site().await;
     let change = |site: &mut Site| {
         site.name = "changed".to_owned();
         Err::<(), _>("refused")
