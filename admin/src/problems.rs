@@ -106,6 +106,9 @@ pub(crate) fn of_catalogue(error: &CatalogueError) -> Problem {
         CatalogueError::Locked(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "catalogue_locked", "Catalogue locked")
         }
+        other if other.is_temporary() => {
+            (StatusCode::SERVICE_UNAVAILABLE, "catalogue_unavailable", "Catalogue unavailable")
+        }
         other => {
             tracing::error!(error = %other, "the catalogue failed");
             return Problem::internal();

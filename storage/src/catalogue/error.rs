@@ -30,7 +30,9 @@ pub enum CatalogueError {
         "the catalogue's url cannot be used: {0}; write `mysql://USER@HOST:PORT/DATABASE`, as docs/catalogue.md shows"
     )]
     Url(String),
-    #[error("{server} cannot be reached ({detail}): check that the server runs and that its address is right")]
+    #[error(
+        "{server} cannot be reached ({detail}): check that the server runs and that its address is right"
+    )]
     Unreachable { server: String, detail: String },
     #[error(
         "{server} does not let this program in ({detail}): check user and password, and give the user all rights on \
@@ -42,7 +44,9 @@ pub enum CatalogueError {
          and the host as it stands in the certificate"
     )]
     Untrusted { server: String, detail: String },
-    #[error("{server} does not have this database: create it with CREATE DATABASE and give the user all rights on it")]
+    #[error(
+        "{server} does not have this database: create it with CREATE DATABASE and give the user all rights on it"
+    )]
     NoDatabase { server: String },
     #[error("{server} cannot hold a catalogue: {detail}")]
     Unsuitable { server: String, detail: String },
@@ -98,7 +102,9 @@ impl CatalogueError {
     pub(super) fn of_server(server: &Server, error: sqlx::Error) -> Self {
         let (server, detail) = (server.to_string(), error.to_string());
         let number = match &error {
-            sqlx::Error::Database(error) => error.try_downcast_ref::<MySqlDatabaseError>().map(|e| e.number()),
+            sqlx::Error::Database(error) => {
+                error.try_downcast_ref::<MySqlDatabaseError>().map(|e| e.number())
+            }
             sqlx::Error::Tls(_) => return Self::Untrusted { server, detail },
             // What a certificate that is not accepted looks like from below.
             sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => {

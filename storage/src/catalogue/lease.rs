@@ -58,7 +58,10 @@ impl Leases {
     /// A connection that answered a moment ago.
     pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, CatalogueError> {
         let permit = timeout(PATIENCE, Arc::clone(&self.permits).acquire_owned()).await;
-        let busy = || CatalogueError::Busy { server: self.server.to_string(), detail: "all connections are in use".to_owned() };
+        let busy = || CatalogueError::Busy {
+            server: self.server.to_string(),
+            detail: "all connections are in use".to_owned(),
+        };
         let permit = permit.map_err(|_| busy())?.map_err(|_| self.unreachable("the catalogue is closed"))?;
         while let Some(mut connection) = self.pop() {
             if let Ok(Ok(())) = timeout(PING_TIMEOUT, connection.ping()).await {

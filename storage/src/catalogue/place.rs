@@ -74,7 +74,9 @@ impl Server {
         // What the library says names a part of the URL, never its password.
         let mut options = MySqlConnectOptions::from_str(url).map_err(|error| wrong(&error.to_string()))?;
         let mut mode = None;
-        for pair in url.split_once('?').map_or("", |(_, query)| query).split('&').filter(|pair| !pair.is_empty()) {
+        for pair in
+            url.split_once('?').map_or("", |(_, query)| query).split('&').filter(|pair| !pair.is_empty())
+        {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             if !PARAMETERS.contains(&key) {
                 return Err(wrong(&format!("`{key}` is not one of {}", PARAMETERS.join(", "))));
@@ -194,7 +196,10 @@ mod tests {
     #[test]
     fn nothing_shows_a_password() {
         let server = Server::parse("mysql://fanal:hush@db.example/fanal", None).unwrap();
-        assert_eq!(format!("{server} {server:?}"), "mysql://db.example:3306/fanal mysql://db.example:3306/fanal");
+        assert_eq!(
+            format!("{server} {server:?}"),
+            "mysql://db.example:3306/fanal mysql://db.example:3306/fanal"
+        );
         let place = Place::from(Server::parse("mysql://fanal@db.example/fanal", Some("hush")).unwrap());
         assert!(!format!("{place:?}").contains("hush"));
     }
@@ -207,7 +212,10 @@ mod tests {
             password_file: password_file.map(PathBuf::from),
         };
         assert!(matches!(config(None, None).place(file, None), Ok(Place::File(_))));
-        assert!(matches!(config(Some("mysql://u@h/d"), Some("pw")).place(file, Some("x")), Ok(Place::Server(_))));
+        assert!(matches!(
+            config(Some("mysql://u@h/d"), Some("pw")).place(file, Some("x")),
+            Ok(Place::Server(_))
+        ));
         for (url, password_file) in [(Some("mysql://u:hush@h/d"), None), (None, Some("pw"))] {
             let error = config(url, password_file).place(file, None).unwrap_err().to_string();
             assert!(error.contains("password") && !error.contains("hush"), "{error}");

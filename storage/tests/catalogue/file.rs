@@ -53,4 +53,3 @@ async fn a_file_that_another_process_keeps_locked_is_said_to_be_and_works_afterw
     lock.rollback().await.unwrap();
     catalogue.publish(&code("shop"), None, b"{}", "admin", NOW_MS).await.unwrap();
 }
-

@@ -12,16 +12,16 @@ use tempfile::TempDir;
 
 const READY_TIMEOUT: Duration = Duration::from_secs(60);
 
-pub struct OwnServer {
-    pub folder: TempDir,
-    pub port: u16,
+pub(crate) struct OwnServer {
+    pub(crate) folder: TempDir,
+    pub(crate) port: u16,
     options: Vec<String>,
     child: Child,
 }
 
 impl OwnServer {
     /// A server with one user, `fanal`, password `pass-word`, and its database.
-    pub async fn start(folder: TempDir, options: Vec<String>) -> Self {
+    pub(crate) async fn start(folder: TempDir, options: Vec<String>) -> Self {
         let data = folder.path().join("data");
         let user = user();
         let installed = Command::new("mariadb-install-db")
@@ -47,21 +47,21 @@ impl OwnServer {
         server
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("mysql://fanal@127.0.0.1:{}/fanal", self.port)
     }
 
-    pub fn server(&self) -> Server {
+    pub(crate) fn server(&self) -> Server {
         Server::parse(&self.url(), Some("pass-word")).unwrap()
     }
 
     /// SIGKILL.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    pub async fn start_again(&mut self) {
+    pub(crate) async fn start_again(&mut self) {
         self.child = spawn(self.folder.path(), self.port, &self.options);
         self.ready().await;
     }
@@ -96,7 +96,11 @@ fn spawn(folder: &Path, port: u16, options: &[String]) -> Child {
     Command::new(program())
         .arg("--no-defaults")
         .args([format!("--datadir={}", place("data")), format!("--socket={}", place("s.sock"))])
-        .args([format!("--pid-file={}", place("pid")), format!("--port={port}"), format!("--user={}", user())])
+        .args([
+            format!("--pid-file={}", place("pid")),
+            format!("--port={port}"),
+            format!("--user={}", user()),
+        ])
         .args(["--bind-address=127.0.0.1", "--innodb-buffer-pool-size=16M"])
         .args(options)
         .stdout(Stdio::null())

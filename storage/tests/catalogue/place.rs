@@ -8,13 +8,13 @@ use fanal_storage::catalogue::{Catalogue, Place, Server, Site};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection};
 use tempfile::TempDir;
 
-pub const NOW_MS: u64 = 1_700_000_000_123;
+pub(crate) const NOW_MS: u64 = 1_700_000_000_123;
 
-pub fn code(text: &str) -> SiteCode {
+pub(crate) fn code(text: &str) -> SiteCode {
     SiteCode::parse(text).unwrap()
 }
 
-pub struct TestPlace {
+pub(crate) struct TestPlace {
     kind: Kind,
     folder: TempDir,
 }
@@ -26,12 +26,12 @@ enum Kind {
 }
 
 impl TestPlace {
-    pub fn file() -> Self {
+    pub(crate) fn file() -> Self {
         Self { kind: Kind::File, folder: tempfile::tempdir().unwrap() }
     }
 
     /// A fresh database on the server that `FANAL_STACK_MARIADB` names.
-    pub async fn database() -> Self {
+    pub(crate) async fn database() -> Self {
         let stack = std::env::var("FANAL_STACK_MARIADB").expect(
             "FANAL_STACK_MARIADB is not set: run `scripts/stack.sh start mariadb` and export what \
              `scripts/stack.sh env` prints, or run `make test`",
@@ -42,7 +42,7 @@ impl TestPlace {
     }
 
     /// The database's URL.
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         match &self.kind {
             Kind::File => panic!("a file has no URL"),
             Kind::Database(url) => url,
@@ -50,29 +50,29 @@ impl TestPlace {
     }
 
     /// The catalogue's file.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.folder.path().join("catalogue.sqlite")
     }
 
-    pub fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         match &self.kind {
             Kind::File => Place::File(self.path()),
             Kind::Database(url) => Place::Server(Server::parse(url, None).unwrap()),
         }
     }
 
-    pub async fn open(&self) -> Catalogue {
+    pub(crate) async fn open(&self) -> Catalogue {
         Catalogue::open(self.place()).await.unwrap()
     }
 
-    pub async fn with_site(&self) -> Catalogue {
+    pub(crate) async fn with_site(&self) -> Catalogue {
         let catalogue = self.open().await;
         catalogue.put_site(&Site::new(code("shop"))).await.unwrap();
         catalogue
     }
 
     /// Whether these bytes stand anywhere in the catalogue.
-    pub async fn holds(&self, bytes: &[u8]) -> bool {
+    pub(crate) async fn holds(&self, bytes: &[u8]) -> bool {
         let found = |content: &[u8]| content.windows(bytes.len()).any(|window| window == bytes);
         match &self.kind {
             Kind::File => found(&std::fs::read(self.path().with_extension("sqlite-wal")).unwrap()),
@@ -91,7 +91,7 @@ impl TestPlace {
     }
 
     /// Drops the database; a failed test keeps it for a look.
-    pub async fn clean(self) {
+    pub(crate) async fn clean(self) {
         if matches!(self.kind, Kind::Database(_)) {
             self.run("DROP DATABASE").await;
         }
@@ -102,7 +102,10 @@ impl TestPlace {
         let options: sqlx::mysql::MySqlConnectOptions = base.parse().unwrap();
         let mut connection = options.connect().await.expect("the server of FANAL_STACK_MARIADB");
         let statement = AssertSqlSafe(format!("{verb} `{name}`"));
-        sqlx::raw_sql(statement).execute(&mut connection).await.expect("its user needs all rights on `fanal_%`");
+        sqlx::raw_sql(statement)
+            .execute(&mut connection)
+            .await
+            .expect("its user needs all rights on `fanal_%`");
         connection.close().await.unwrap();
     }
 }

@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 #[derive(Clone)]
-pub struct Proxy {
-    pub port: u16,
+pub(crate) struct Proxy {
+    pub(crate) port: u16,
     /// Nothing moves, in either direction, on any connection; new ones are accepted.
     holds: Arc<AtomicBool>,
     /// Messages from the client that still come through; the connection breaks after the last.
@@ -17,7 +17,7 @@ pub struct Proxy {
 
 impl Proxy {
     /// A proxy to a port of this machine.
-    pub async fn to(target: u16) -> Self {
+    pub(crate) async fn to(target: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Self {
             port: listener.local_addr().unwrap().port(),
@@ -33,17 +33,17 @@ impl Proxy {
         proxy
     }
 
-    pub fn hold(&self, holds: bool) {
+    pub(crate) fn hold(&self, holds: bool) {
         self.holds.store(holds, Ordering::SeqCst);
     }
 
     /// Breaks after so many messages from the client; the server gets the last one.
-    pub fn break_after(&self, messages: u32) {
+    pub(crate) fn break_after(&self, messages: u32) {
         self.left.store(messages, Ordering::SeqCst);
     }
 
     /// Whether the break has come.
-    pub fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         self.left.load(Ordering::SeqCst) == 0
     }
 

@@ -155,7 +155,8 @@ async fn environments_and_clients_are_told_apart_byte_for_byte() {
     let place = TestPlace::database().await;
     let catalogue = place.with_site().await;
     catalogue.put_site(&Site::new(code("SHOP"))).await.unwrap();
-    for (n, environment) in ["staging", "Staging", "staging ", "stäging", "stàging"].into_iter().enumerate() {
+    for (n, environment) in ["staging", "Staging", "staging ", "stäging", "stàging"].into_iter().enumerate()
+    {
         let document = format!("{{\"n\":{n}}}");
         catalogue.publish(&code("shop"), Some(environment), document.as_bytes(), "a", NOW_MS).await.unwrap();
         let served = catalogue.configurations().get("shop", Some(environment)).unwrap();
@@ -173,7 +174,8 @@ async fn environments_and_clients_are_told_apart_byte_for_byte() {
 
 #[tokio::test]
 async fn a_large_configuration_passes_and_a_server_that_could_not_take_it_is_refused() {
-    let own = OwnServer::start(tempfile::tempdir().unwrap(), vec!["--max-allowed-packet=1M".to_owned()]).await;
+    let own =
+        OwnServer::start(tempfile::tempdir().unwrap(), vec!["--max-allowed-packet=1M".to_owned()]).await;
     let error = Catalogue::open(own.server()).await.unwrap_err();
     assert!(error.to_string().contains("max_allowed_packet"), "{error}");
     let place = TestPlace::database().await;
