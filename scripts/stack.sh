@@ -30,8 +30,6 @@ PORTS_OF_A_STACK=50
 # connections, and apart from those that the tests give to `fanal dev`.
 FREE_FROM=12000
 FREE_TO=18950
-# Time for SIGTERM, in tenths of a second.
-STOP_LIMIT_DS=200
 PROCESSES=(kafka namenode datanode1 datanode2 cassandra mariadb clickhouse)
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -87,8 +85,13 @@ save_settings() {
 }
 
 command_start() {
-    local name failed=() waiting=()
+    local name failed=() waiting=() ending=()
     enter_gate
+    # What an interrupted stop began is finished first.
+    for name in "${names[@]}"; do
+        if stopping "$name"; then ending+=("$name"); fi
+    done
+    terminate "${ending[@]}"
     load_settings
     save_settings
     trap 'say "interrupted; what was started goes on, scripts/stack.sh stop --dir $dir ends it"; exit 130' INT TERM
@@ -142,14 +145,16 @@ explain() {
     exit 1
 }
 
-is_ready() { running "$1" && ! paused "$1" && "$1_ready" 2>/dev/null; }
+is_ready() { running "$1" && ! paused "$1" && ! stopping "$1" && "$1_ready" 2>/dev/null; }
 
 print_state() {
     local name pid state
     printf '%-10s %-8s %-8s %-9s %s\n' NAME STATE PID MEMORY ADDRESS
     for name in "$@"; do
         state=stopped pid=$(pid_of "$name") || pid=-
-        if paused "$name"; then
+        if stopping "$name"; then
+            state=stopping
+        elif paused "$name"; then
             state=paused
         elif is_ready "$name"; then
             state=ready
@@ -202,14 +207,7 @@ command_stop() {
         # Unless it is the one that stops.
         [[ $(pid_of owner) == "$$" ]] || end owner
     fi
-    if [[ ! $now ]]; then
-        for name in "${names[@]}"; do
-            send TERM "$name" || continue
-            send CONT "$name" || true
-        done
-        gone "$STOP_LIMIT_DS" "${names[@]}" || say "SIGTERM was not enough for all; ending the rest"
-    fi
-    end "${names[@]}"
+    if [[ $now ]]; then end "${names[@]}"; else terminate "${names[@]}"; fi
     leave_gate
     if ((all)); then say "all stopped; data stays in $dir"; else say "stopped: ${names[*]}"; fi
 }

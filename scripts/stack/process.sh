@@ -5,6 +5,8 @@
 # Each server leads a session and a process group of its own: Ctrl-C in the
 # terminal does not reach it, and a signal to the group reaches its helpers.
 
+# Time for SIGTERM, in tenths of a second.
+STOP_LIMIT_DS=200
 # Time that a group may take to be gone after SIGKILL, in tenths of a second.
 GONE_LIMIT_DS=100
 # Time that another start or stop on the same folder is waited for.
@@ -31,6 +33,9 @@ pid_of() {
 }
 
 running() { pid_of "$1" >/dev/null; }
+
+# Whether a stop is under way, or was when it was interrupted.
+stopping() { [[ -e $dir/$1/stopping ]] && running "$1"; }
 
 # Whether somebody has stopped the process for a while.
 paused() {
@@ -98,10 +103,26 @@ gone() {
     done
 }
 
+# terminate NAME…: SIGTERM, time to end, and SIGKILL for the rest.
+terminate() {
+    local name
+    for name in "$@"; do
+        running "$name" || continue
+        : >"$dir/$name/stopping"
+        send TERM "$name" && send CONT "$name" || true
+    done
+    gone "$STOP_LIMIT_DS" "$@" || say "SIGTERM was not enough for all; ending the rest"
+    end "$@"
+}
+
 # end NAME…: SIGKILL, and they are gone.
 end() {
     local name
-    for name in "$@"; do send KILL "$name" || true; done
+    for name in "$@"; do
+        running "$name" || continue
+        : >"$dir/$name/stopping"
+        send KILL "$name" || true
+    done
     gone "$GONE_LIMIT_DS" "$@" || fail "processes do not go away after SIGKILL: $*; their pid files are below $dir"
-    for name in "$@"; do rm -f "$dir/$name/pid"; done
+    for name in "$@"; do rm -f "$dir/$name/pid" "$dir/$name/stopping"; done
 }

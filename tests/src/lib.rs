@@ -12,6 +12,8 @@ mod folder;
 mod http;
 mod isolated;
 mod programs;
+mod proxy;
+mod stack;
 mod start;
 mod wait;
 
@@ -21,5 +23,7 @@ pub use folder::Folder;
 pub use http::{Answer, Call};
 pub use isolated::isolated;
 pub use programs::{Output, checkout, fanal, fanal_bench, finish, run, run_ok};
+pub use proxy::{Fault, Proxy};
+pub use stack::{Stack, shared_server};
 pub use start::{Failure, Start};
 pub use wait::{eventually, within};
