@@ -1,0 +1,150 @@
+//! What all clients of librdkafka have in common: addresses, security, log, last error.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::ClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
+use rdkafka::consumer::ConsumerContext;
+use rdkafka::error::KafkaError as ClientError;
+
+use crate::config::{KafkaConfig, SaslSection, TlsSection};
+use crate::error::KafkaError;
+
+/// The settings that every client begins with.
+pub(crate) fn base(config: &KafkaConfig) -> Result<ClientConfig, KafkaError> {
+    config.check()?;
+    let mut client = ClientConfig::new();
+    client
+        .set("bootstrap.servers", config.brokers.join(","))
+        .set("client.id", "fanal")
+        .set("socket.timeout.ms", millis(config.request_timeout.0))
+        .set("socket.keepalive.enable", "true")
+        // A broker that comes back is found within a second.
+        .set("reconnect.backoff.ms", "100")
+        .set("reconnect.backoff.max.ms", "1000")
+        .set("security.protocol", protocol(config))
+        .set_log_level(RDKafkaLogLevel::Warning);
+    if let Some(tls) = &config.tls {
+        set_tls(&mut client, tls);
+    }
+    if let Some(sasl) = &config.sasl {
+        client
+            .set("sasl.mechanisms", sasl.mechanism.name())
+            .set("sasl.username", &sasl.username)
+            .set("sasl.password", password(sasl)?);
+    }
+    Ok(client)
+}
+
+fn protocol(config: &KafkaConfig) -> &'static str {
+    match (&config.tls, &config.sasl) {
+        (None, None) => "plaintext",
+        (Some(_), None) => "ssl",
+        (None, Some(_)) => "sasl_plaintext",
+        (Some(_), Some(_)) => "sasl_ssl",
+    }
+}
+
+fn set_tls(client: &mut ClientConfig, tls: &TlsSection) {
+    client
+        .set("enable.ssl.certificate.verification", "true")
+        .set("ssl.endpoint.identification.algorithm", "https");
+    let files = [
+        ("ssl.ca.location", &tls.ca_file),
+        ("ssl.certificate.location", &tls.certificate_file),
+        ("ssl.key.location", &tls.key_file),
+    ];
+    for (key, file) in files {
+        if let Some(file) = file {
+            client.set(key, file.to_string_lossy());
+        }
+    }
+}
+
+fn password(sasl: &SaslSection) -> Result<String, KafkaError> {
+    let path = &sasl.password_file;
+    let read = |source| KafkaError::Password { path: path.clone(), source };
+    let mode = fs::metadata(path).map_err(read)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(KafkaError::PasswordExposed { path: path.clone(), mode });
+    }
+    let text = fs::read_to_string(path).map_err(read)?;
+    let password = text.trim_end_matches(['\r', '\n']);
+    if password.is_empty() {
+        return Err(KafkaError::PasswordEmpty(path.clone()));
+    }
+    Ok(password.to_owned())
+}
+
+/// A duration as librdkafka takes it.
+pub(crate) fn millis(duration: Duration) -> String {
+    duration.as_millis().to_string()
+}
+
+/// The last error of one client or of several; empty again once something worked.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct LastError(Arc<Mutex<Option<String>>>);
+
+impl LastError {
+    pub(crate) fn set(&self, error: &dyn std::fmt::Display) {
+        let text = error.to_string();
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // Said once, not with each try.
+        if last.is_none() {
+            tracing::warn!(error = %text, "kafka client has trouble and tries again");
+        }
+        *last = Some(text);
+    }
+
+    pub(crate) fn clear(&self) {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.take().is_some() {
+            tracing::info!("kafka client works again");
+        }
+    }
+
+    pub(crate) fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The context of clients that need no more than a log.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Plain {
+    pub(crate) errors: LastError,
+}
+
+impl ClientContext for Plain {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: ClientError, reason: &str) {
+        self.errors.set(&format_args!("{error}: {reason}"));
+    }
+}
+
+impl ConsumerContext for Plain {}
+
+/// librdkafka says the same again with every try, so its lines are for those who look
+/// for them; `LastError` says once that there is trouble.
+pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical => {
+            tracing::error!(facility, message, "kafka client failed");
+        }
+        _ => tracing::debug!(facility, message, "kafka client says"),
+    }
+}
+
+/// Drops a client on a thread of its own: its threads are waited for, which must not
+/// stop the runtime.
+pub(crate) fn drop_elsewhere<T: Send + 'static>(client: T) {
+    let spawned = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || drop(client));
+    if let Err(error) = spawned {
+        tracing::warn!(%error, "kafka client was closed in place");
+    }
+}
