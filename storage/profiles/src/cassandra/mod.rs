@@ -92,27 +92,23 @@ impl CassandraProfiles {
         let connected = inner.connected().await?;
         let at_a_time = inner.config.requests_in_flight_max as usize;
         let now_ms = now_ms();
-        stream::iter(&writes.slots)
-            .map(|(key, slot)| inner.put_slot(connected, key, slot, now_ms))
-            .buffer_unordered(at_a_time)
-            .try_collect::<()>()
-            .await?;
-        stream::iter(&writes.links)
-            .map(|(key, at_ms)| inner.put_link(connected, key, *at_ms, now_ms))
-            .buffer_unordered(at_a_time)
-            .try_collect::<()>()
-            .await?;
+        // Lists of futures, not streams with closures: the compiler does not see that
+        // those can go to another thread.
+        let slots: Vec<_> =
+            writes.slots.iter().map(|(key, slot)| inner.put_slot(connected, key, slot, now_ms)).collect();
+        stream::iter(slots).buffer_unordered(at_a_time).try_collect::<()>().await?;
+        let links: Vec<_> =
+            writes.links.iter().map(|(key, at)| inner.put_link(connected, key, *at, now_ms)).collect();
+        stream::iter(links).buffer_unordered(at_a_time).try_collect::<()>().await?;
         let visitors: HashSet<_> = writes
             .slots
             .iter()
             .filter(|(key, slot)| is_sampled(key, slot))
             .map(|(key, _)| (key.site_code.as_str(), key.visitor_code.as_str()))
             .collect();
-        stream::iter(visitors)
-            .map(|(site_code, visitor_code)| inner.drop_oldest(connected, site_code, visitor_code))
-            .buffer_unordered(at_a_time)
-            .try_collect::<()>()
-            .await
+        let trimmed: Vec<_> =
+            visitors.into_iter().map(|(site, visitor)| inner.drop_oldest(connected, site, visitor)).collect();
+        stream::iter(trimmed).buffer_unordered(at_a_time).try_collect::<()>().await
     }
 
     pub(crate) async fn visits(
