@@ -96,6 +96,7 @@ impl Session {
                     Some(file) => Some(Secret::load(file)?.reveal().to_owned()),
                     None => None,
                 },
+                ..ClickHouseConfig::default()
             }),
         })
     }

@@ -2,6 +2,7 @@
 -- the event-log offset up to which the row is true, so that restarts, late
 -- events and rebuilds leave no second copy. Inserts are synced: a checkpoint on
 -- disk must not know of rows that are not.
+-- shard by cityHash64(visitor_code): a visitor is whole on one shard, and so are the versions of each event.
 CREATE TABLE IF NOT EXISTS event_rows
 (
     site_code LowCardinality(String) COMMENT 'Site, as the customer writes it',
@@ -45,8 +46,3 @@ ENGINE = ReplacingMergeTree(version, is_deleted)
 PARTITION BY toYYYYMM(event_date)
 ORDER BY (site_code, event_date, visitor_hash, event_at, line_number, event_id)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
-
-CREATE OR REPLACE VIEW events AS
-SELECT * EXCEPT (version, is_deleted), event_date, visitor_hash
-FROM event_rows FINAL
-SETTINGS do_not_merge_across_partitions_select_final = 1;

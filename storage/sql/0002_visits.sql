@@ -1,5 +1,6 @@
 -- One row per visit, rewritten while it is open. A visit that merges into
 -- another is deleted by a row with is_deleted = 1 and a higher version.
+-- shard by cityHash64(visitor_code): beside its events, so that joins by visitor stay on the shard.
 CREATE TABLE IF NOT EXISTS visit_rows
 (
     site_code LowCardinality(String) COMMENT 'Site, as the customer writes it',
@@ -59,8 +60,3 @@ ENGINE = ReplacingMergeTree(version, is_deleted)
 PARTITION BY toYYYYMM(visit_date)
 ORDER BY (site_code, visit_date, visitor_hash, visit_id)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
-
-CREATE OR REPLACE VIEW visits AS
-SELECT * EXCEPT (version, is_deleted, row_hash), visit_date, visitor_hash
-FROM visit_rows FINAL
-SETTINGS do_not_merge_across_partitions_select_final = 1;

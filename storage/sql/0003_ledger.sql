@@ -1,5 +1,6 @@
 -- Records that are in the raw archive and are no row of `events`: duplicates by
 -- record, late ones counted in runs of offsets until a rebuild loads them.
+-- shard by cityHash64(log_partition, first_offset): both are in the sorting key, and a busy site is spread.
 CREATE TABLE IF NOT EXISTS outcome_rows
 (
     log_partition UInt32 COMMENT 'Partition of the event log',
@@ -17,6 +18,7 @@ ORDER BY (site_code, minute, log_partition, first_offset, outcome)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
 -- Counts of one archive file, copied from its footer: written once with the file.
+-- shard by cityHash64(log_partition, first_offset): all counts of a file together, the files spread.
 CREATE TABLE IF NOT EXISTS archive_file_counts
 (
     log_partition UInt32 COMMENT 'Partition of the event log',
@@ -33,25 +35,8 @@ PARTITION BY toYYYYMM(minute)
 ORDER BY (site_code, minute, log_partition, first_offset, stage, outcome)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
 
--- Counts per minute, site, stage and outcome: what `fanal reconcile` compares.
-CREATE OR REPLACE VIEW ledger AS
-SELECT minute, site_code, stage, outcome, sum(count) AS count
-FROM
-(
-    SELECT minute, site_code, stage, outcome, count
-    FROM archive_file_counts FINAL
-    UNION ALL
-    SELECT minute, site_code, 'load' AS stage, outcome, count
-    FROM outcome_rows FINAL
-    WHERE count > 0
-    UNION ALL
-    SELECT toStartOfMinute(toDateTime(event_at, 'UTC')) AS minute, site_code, 'load' AS stage, 'loaded' AS outcome, count() AS count
-    FROM event_rows FINAL
-    GROUP BY minute, site_code
-)
-GROUP BY minute, site_code, stage, outcome;
-
 -- Links between a mapping value (user id) and visitor codes: facts, joined when read.
+-- shard by cityHash64(site_code, mapping_value): all links of a user id together.
 CREATE TABLE IF NOT EXISTS visitor_link_rows
 (
     site_code LowCardinality(String) COMMENT 'Site',
@@ -62,8 +47,3 @@ CREATE TABLE IF NOT EXISTS visitor_link_rows
 ENGINE = ReplacingMergeTree
 ORDER BY (site_code, mapping_value, visitor_code, linked_at)
 SETTINGS fsync_after_insert = 1, fsync_part_directory = 1;
-
-CREATE OR REPLACE VIEW visitor_links AS
-SELECT site_code, mapping_value, visitor_code, min(linked_at) AS first_linked_at, max(linked_at) AS last_linked_at
-FROM visitor_link_rows
-GROUP BY site_code, mapping_value, visitor_code;

@@ -53,6 +53,8 @@ fn statements() -> Vec<String> {
         .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.extension().is_some_and(|extension| extension == "sql"))
+        // The program's own notes; no row of the pipeline goes there.
+        .filter(|path| path.file_name().is_some_and(|name| name != "base.sql"))
         .collect();
     files.sort();
     let mut found = Vec::new();
@@ -85,7 +87,12 @@ fn tables(statements: &[String]) -> Vec<Table> {
             let at = table.columns.iter().position(|column| column.name == after).unwrap();
             table.columns.insert(at + 1, added);
         } else {
-            assert!(view(statement).is_some(), "a statement that this test cannot read: {statement}");
+            let is_setting =
+                statement.starts_with("ALTER TABLE ") && statement.contains("\n    MODIFY SETTING ");
+            assert!(
+                is_setting || view(statement).is_some(),
+                "a statement that this test cannot read: {statement}"
+            );
         }
     }
     tables
@@ -93,21 +100,14 @@ fn tables(statements: &[String]) -> Vec<Table> {
 
 /// The table, the column before the new one, the new one.
 fn added_column(statement: &str) -> Option<(&str, &str, Column)> {
-    let (name, rest) = statement.strip_prefix("ALTER TABLE ")?.split_once("\n    ADD COLUMN IF NOT EXISTS ")?;
+    let (name, rest) =
+        statement.strip_prefix("ALTER TABLE ")?.split_once("\n    ADD COLUMN IF NOT EXISTS ")?;
     let (line, after) = rest.rsplit_once(" AFTER ").unwrap();
     Some((name, after, column(line)))
 }
 
-/// The views, each as its last statement leaves it.
 fn views(statements: &[String]) -> Vec<View> {
-    let mut views: Vec<View> = Vec::new();
-    for created in statements.iter().filter_map(|statement| view(statement)) {
-        match views.iter_mut().find(|view| view.name == created.name) {
-            Some(view) => *view = created,
-            None => views.push(created),
-        }
-    }
-    views
+    statements.iter().filter_map(|statement| view(statement)).collect()
 }
 
 fn column(line: &str) -> Column {

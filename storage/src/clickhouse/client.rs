@@ -1,125 +1,73 @@
-//! The way to ClickHouse: one HTTP client, bounded in time and tries.
+//! The way to ClickHouse: one HTTP client, bounded in time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use clickhouse::error::Error as SourceError;
 use clickhouse::{Client, Row, RowOwned, RowRead, RowWrite};
-use thiserror::Error;
 
-use super::migrations::MIGRATIONS;
-use super::rows::{ArchiveCountRow, EventRow, LinkRow, OutcomeRow, VisitRow};
+use super::boot::BootId;
+use super::flush::{Flush, token};
+use super::parts::SeenParts;
+use super::rows::ArchiveCountRow;
+use super::{ClickHouseConfig, ClickHouseError, tls};
 
 /// No statement of the pipeline takes longer; one that does hangs.
-const STATEMENT_SECONDS_MAX: u64 = 300;
-
-/// Where ClickHouse is and who we are there.
-#[derive(Debug, Clone)]
-pub struct ClickHouseConfig {
-    /// Such as `http://127.0.0.1:8123`.
-    pub url: String,
-    pub database: String,
-    pub user: Option<String>,
-    pub password: Option<String>,
-}
-
-/// Why ClickHouse did not do what was asked.
-#[derive(Debug, Error)]
-pub enum ClickHouseError {
-    #[error("ClickHouse at {url} did not {what}: {source}; the pipeline waits and tries again")]
-    Statement { url: String, what: &'static str, source: clickhouse::error::Error },
-    #[error(
-        "ClickHouse at {url} did not {what} within {STATEMENT_SECONDS_MAX} s; the pipeline waits and tries again"
-    )]
-    Timeout { url: String, what: &'static str },
-    #[error(
-        "database `{database}` has schema version {found}, this program knows {known}: \
-         start the newer program, or restore the database from before the upgrade"
-    )]
-    NewerSchema { database: String, found: u32, known: u32 },
-}
-
-/// What one flush of the pipeline writes. Written table by table; every row
-/// replaces its older self, so that a flush may be repeated in whole.
-#[derive(Debug, Default, Clone, PartialEq)]
-pub struct Flush {
-    pub events: Vec<EventRow>,
-    pub visits: Vec<VisitRow>,
-    pub outcomes: Vec<OutcomeRow>,
-    pub links: Vec<LinkRow>,
-}
-
-impl Flush {
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.visits.is_empty() && self.outcomes.is_empty() && self.links.is_empty()
-    }
-
-    /// Rows of all tables.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.events.len() + self.visits.len() + self.outcomes.len() + self.links.len()
-    }
-}
-
+pub(super) const STATEMENT_SECONDS_MAX: u64 = 300;
 /// A handle on the database; clones share connections.
 #[derive(Clone)]
 pub struct ClickHouse {
-    client: Client,
+    shared: Arc<Shared>,
+    /// Set while statements must not name our database.
+    is_outside: bool,
+    /// Keeps the insert tokens of a run apart from those of others.
+    run: u64,
+}
+
+struct Shared {
+    /// Why there is no client is said by every call.
+    client: Result<Client, String>,
     config: ClickHouseConfig,
+    boot: BootId,
+    seen_parts: SeenParts,
 }
 
 impl ClickHouse {
+    /// Does not ask the server anything.
     #[must_use]
     pub fn new(config: ClickHouseConfig) -> Self {
-        // Our rows are declared beside the schema and compared with it by a test,
-        // so the per-insert schema read of the client is not needed.
-        let mut client = Client::default()
-            .with_url(&config.url)
-            .with_validation(false)
-            // An import may hold years of months in one insert.
-            .with_setting("max_partitions_per_insert_block", "0");
-        if let Some(user) = &config.user {
-            client = client.with_user(user);
-        }
-        if let Some(password) = &config.password {
-            client = client.with_password(password);
-        }
-        Self { client: client.with_database(&config.database), config }
+        let client = tls::client(&config.url, config.tls_ca_file.as_deref());
+        let client = client.map(|client| with_settings(client, &config));
+        let (boot, seen_parts) = (BootId::default(), SeenParts::default());
+        Self { shared: Arc::new(Shared { client, config, boot, seen_parts }), is_outside: false, run: 0 }
     }
 
     #[must_use]
     pub fn database(&self) -> &str {
-        &self.config.database
+        &self.shared.config.database
     }
 
-    /// Creates the database and brings its schema to this program's version.
-    pub async fn migrate(&self) -> Result<(), ClickHouseError> {
-        let database = &self.config.database;
-        let anywhere = self.client.clone().with_database("default");
-        let create = format!("CREATE DATABASE IF NOT EXISTS {database}");
-        self.bounded("create the database", anywhere.query(&create).execute()).await?;
-        self.execute(
-            "create the table of migrations",
-            "CREATE TABLE IF NOT EXISTS schema_migrations (version UInt32, name String, applied_at DateTime DEFAULT now()) \
-             ENGINE = ReplacingMergeTree ORDER BY version",
-        )
-        .await?;
-        let found: u32 =
-            self.fetch_one("read its schema version", "SELECT max(version) FROM schema_migrations").await?;
-        let known = MIGRATIONS.last().map_or(0, |last| last.version);
-        if found > known {
-            return Err(ClickHouseError::NewerSchema { database: database.clone(), found, known });
-        }
-        for migration in MIGRATIONS.iter().filter(|migration| migration.version > found) {
-            for statement in migration.statements() {
-                self.execute("change its schema", statement).await?;
-            }
-            let done = format!(
-                "INSERT INTO schema_migrations (version, name) VALUES ({}, '{}')",
-                migration.version, migration.name
-            );
-            self.execute("note a schema change", &done).await?;
-        }
-        Ok(())
+    #[must_use]
+    pub fn config(&self) -> &ClickHouseConfig {
+        &self.shared.config
+    }
+
+    pub(super) fn seen_parts(&self) -> &SeenParts {
+        &self.shared.seen_parts
+    }
+
+    /// A handle whose inserts are told from equal ones of other runs. A run that
+    /// writes again what was written before and changed since, as a rebuild does,
+    /// needs one, or the server takes its rows for a repetition. Within the run an
+    /// insert that is repeated is still dropped.
+    #[must_use]
+    pub fn for_run(&self, run: u64) -> Self {
+        Self { run, ..self.clone() }
+    }
+
+    /// The same server, without our database, which may be missing.
+    pub(super) fn outside(&self) -> Self {
+        Self { is_outside: true, ..self.clone() }
     }
 
     /// Writes one flush. Repeating it after an error is safe.
@@ -137,10 +85,12 @@ impl ClickHouse {
         self.insert("archive_file_counts", rows).await
     }
 
-    /// Runs a statement that returns nothing.
+    /// Runs a statement that returns nothing. It has no token: what it inserts is
+    /// never taken for a repetition.
     pub async fn execute(&self, what: &'static str, sql: &str) -> Result<(), ClickHouseError> {
         // A question mark in our own SQL is text, not a place for a value.
-        self.bounded(what, self.client.query(&sql.replace('?', "??")).execute()).await
+        let query = self.client()?.query(&sql.replace('?', "??")).with_setting("insert_deduplicate", "0");
+        self.bounded(what, query.execute()).await
     }
 
     /// All rows of a query whose result is known to be small.
@@ -148,7 +98,7 @@ impl ClickHouse {
     where
         T: RowOwned + RowRead,
     {
-        self.bounded(what, self.client.query(&sql.replace('?', "??")).fetch_all::<T>()).await
+        self.bounded(what, self.client()?.query(&sql.replace('?', "??")).fetch_all::<T>()).await
     }
 
     /// The one row of a query.
@@ -156,36 +106,82 @@ impl ClickHouse {
     where
         T: RowOwned + RowRead,
     {
-        self.bounded(what, self.client.query(&sql.replace('?', "??")).fetch_one::<T>()).await
+        self.bounded(what, self.client()?.query(&sql.replace('?', "??")).fetch_one::<T>()).await
     }
 
     async fn insert<T>(&self, table: &'static str, rows: &[T]) -> Result<(), ClickHouseError>
     where
-        T: RowWrite + Row + for<'a> Row<Value<'a> = T>,
+        T: RowWrite + Row + for<'a> Row<Value<'a> = T> + std::hash::Hash,
     {
         if rows.is_empty() {
             return Ok(());
         }
-        self.bounded("take rows", async {
-            let mut insert = self.client.insert::<T>(table).await?;
-            for row in rows {
-                insert.write(row).await?;
-            }
-            insert.end().await
-        })
-        .await
+        let boot = self.shared.boot.get(self).await?;
+        let token = token(table, &(boot, self.run), rows);
+        let client = self.client()?;
+        let inserted = self
+            .bounded("take rows", async {
+                let mut insert = client.insert::<T>(table).await?;
+                insert = insert.with_setting("insert_deduplication_token", token);
+                for row in rows {
+                    insert.write(row).await?;
+                }
+                insert.end().await
+            })
+            .await;
+        if inserted.is_err() {
+            self.shared.boot.doubt();
+        }
+        inserted
+    }
+
+    fn client(&self) -> Result<Client, ClickHouseError> {
+        match &self.shared.client {
+            Ok(client) if self.is_outside => Ok(client.clone().with_database("default")),
+            Ok(client) => Ok(client.clone()),
+            Err(reason) => Err(ClickHouseError::Tls { reason: reason.clone() }),
+        }
     }
 
     async fn bounded<T>(
         &self,
         what: &'static str,
-        work: impl Future<Output = Result<T, clickhouse::error::Error>>,
+        work: impl Future<Output = Result<T, SourceError>>,
     ) -> Result<T, ClickHouseError> {
-        let url = || self.config.url.clone();
+        let url = &self.shared.config.url;
         match tokio::time::timeout(Duration::from_secs(STATEMENT_SECONDS_MAX), work).await {
             Ok(Ok(done)) => Ok(done),
-            Ok(Err(source)) => Err(ClickHouseError::Statement { url: url(), what, source }),
-            Err(_) => Err(ClickHouseError::Timeout { url: url(), what }),
+            Ok(Err(source)) => Err(ClickHouseError::of(url, what, &source)),
+            Err(_) => Err(ClickHouseError::Timeout { url: url.clone(), what }),
         }
     }
+}
+
+fn with_settings(client: Client, config: &ClickHouseConfig) -> Client {
+    // Our rows are declared beside the schema and compared with it by a test,
+    // so the per-insert schema read of the client is not needed.
+    let mut client = client
+        .with_validation(false)
+        .with_database(&config.database)
+        // An import may hold years of months in one insert.
+        .with_setting("max_partitions_per_insert_block", "0");
+    if let Some(user) = &config.user {
+        client = client.with_user(user);
+    }
+    if let Some(password) = &config.password {
+        client = client.with_password(password);
+    }
+    let Some(cluster) = &config.cluster else { return client };
+    client = client
+        // Acknowledged means: on the disk of the shard, not in a queue on the way to it.
+        .with_setting("insert_distributed_sync", "1")
+        // What was written is read from the same replica, as long as it lives.
+        .with_setting("load_balancing", "in_order")
+        .with_setting("prefer_localhost_replica", "0")
+        // A statement that copies rows within a table goes the same way.
+        .with_setting("parallel_distributed_insert_select", "0");
+    if cluster.insert_quorum > 1 {
+        client = client.with_setting("insert_quorum", cluster.insert_quorum.to_string());
+    }
+    client
 }

@@ -5,7 +5,7 @@
 use clickhouse::Row;
 use serde::{Deserialize, Serialize};
 
-#[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Row, Serialize, Deserialize, Default)]
 pub struct EventRow {
     pub site_code: String,
     /// Milliseconds since the epoch, as are all instants here.
@@ -42,7 +42,7 @@ pub struct EventRow {
     pub is_deleted: u8,
 }
 
-#[derive(Debug, Clone, PartialEq, Row, Serialize, Deserialize, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Row, Serialize, Deserialize, Default)]
 pub struct VisitRow {
     pub site_code: String,
     pub visit_id: u64,
@@ -106,7 +106,7 @@ pub struct VisitRow {
 }
 
 /// `outcome_rows`: records that are no event row, by offset.
-#[derive(Debug, Clone, PartialEq, Eq, Row, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Row, Serialize, Deserialize)]
 pub struct OutcomeRow {
     pub log_partition: u32,
     pub first_offset: u64,
@@ -120,7 +120,7 @@ pub struct OutcomeRow {
 }
 
 /// `archive_file_counts`: one count of one archive file.
-#[derive(Debug, Clone, PartialEq, Eq, Row, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Row, Serialize, Deserialize)]
 pub struct ArchiveCountRow {
     pub log_partition: u32,
     pub first_offset: u64,
@@ -134,7 +134,7 @@ pub struct ArchiveCountRow {
 }
 
 /// `visitor_link_rows`: one link of a mapping value and a visitor code.
-#[derive(Debug, Clone, PartialEq, Eq, Row, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Row, Serialize, Deserialize)]
 pub struct LinkRow {
     pub site_code: String,
     pub mapping_value: String,
