@@ -15,8 +15,6 @@ mod drain;
 pub(crate) mod metrics;
 mod pieces;
 mod room;
-#[cfg(test)]
-mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
