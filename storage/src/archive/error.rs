@@ -23,6 +23,15 @@ pub enum ArchiveError {
     )]
     Broken { before: String, after: String, expected: u64, kind: &'static str },
     #[error(
+        "the archive file {path} is there with {there} bytes, not {ours}: another version of the program wrote it; the \
+         archive goes on behind it, and if this comes again, check the file with a Parquet reader"
+    )]
+    Conflict { path: String, there: u64, ours: u64 },
+    #[error(
+        "the archive file {0} is gone: it was merged into a larger one since it was listed; list the archive again"
+    )]
+    Gone(String),
+    #[error(
         "the archive goes on at offset {expected} but was given offset {given}; read the log from {expected}"
     )]
     OutOfOrder { expected: u64, given: u64 },
@@ -41,5 +50,14 @@ pub enum ArchiveError {
 impl From<parquet::errors::ParquetError> for ArchiveError {
     fn from(error: parquet::errors::ParquetError) -> Self {
         Self::Encode(error.to_string())
+    }
+}
+
+impl ArchiveError {
+    /// Whether a file was merged into a larger one since it was listed. What was begun
+    /// with the old listing begins again with a new one, and meets the same rows.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Gone(_))
     }
 }

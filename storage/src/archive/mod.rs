@@ -4,13 +4,18 @@
 //! A file holds all of one range of log offsets, and its name says which, so the
 //! names alone tell where to go on after a crash: no position is stored apart from
 //! the data. Where files end is a function of the records alone. A file is never
-//! changed, and one whose name exists is never written again.
+//! changed, and one whose name exists is never written again. Compaction puts one
+//! file over the ranges of many small ones before it removes them.
 //!
 //! `docs/archive.md` describes names, columns and the ledger for other readers.
 
 mod columns;
+mod compact;
+mod encode;
 mod error;
 mod ledger;
+mod listing;
+mod merge;
 mod name;
 mod read;
 mod rotation;
@@ -19,13 +24,14 @@ mod write;
 use std::path::Path as LocalPath;
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
+use bytes::Bytes;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 
 use crate::log::Partition;
 
+pub use compact::{Compacted, Compaction};
 pub use error::ArchiveError;
 pub use ledger::{Ledger, LedgerCounts, LedgerKey};
 pub use name::FileInfo;
@@ -56,30 +62,10 @@ impl Archive {
         Self { store }
     }
 
-    /// The files of one partition by their offsets, without hole or overlap.
+    /// The files of one partition by their offsets, without hole or overlap. Files
+    /// whose range a larger one covers are left out.
     pub async fn list(&self, partition: Partition) -> Result<Vec<FileInfo>, ArchiveError> {
-        let prefix = Path::from(format!("{}/{partition}", name::BEACONS));
-        let objects: Vec<_> = self.store.list(Some(&prefix)).try_collect().await?;
-        let mut files = Vec::with_capacity(objects.len());
-        for object in objects {
-            let mut info = FileInfo::parse(object.location.as_ref())
-                .ok_or_else(|| ArchiveError::ForeignFile(object.location.to_string()))?;
-            info.bytes = object.size;
-            files.push(info);
-        }
-        files.sort_unstable_by_key(|file| (file.first_offset, file.last_offset));
-        for pair in files.windows(2) {
-            let expected = pair[0].last_offset + 1;
-            if pair[1].first_offset != expected {
-                return Err(ArchiveError::Broken {
-                    before: pair[0].path(),
-                    after: pair[1].path(),
-                    expected,
-                    kind: if pair[1].first_offset > expected { "a hole" } else { "an overlap" },
-                });
-            }
-        }
-        Ok(files)
+        Ok(self.listing(partition).await?.files)
     }
 
     /// All partitions that have files.
@@ -102,33 +88,97 @@ impl Archive {
         Ok(self.list(partition).await?.last().map(|file| file.last_offset + 1))
     }
 
-    /// Opens a file of `list`.
+    /// Opens a file of `list`. [`ArchiveError::Gone`] says that it was merged since
+    /// then: list again.
     pub async fn open(&self, file: &FileInfo) -> Result<ArchiveFile, ArchiveError> {
-        let bytes = self.store.get(&Path::from(file.path())).await?.bytes().await?;
-        ArchiveFile::new(file.path(), bytes)
+        let path = file.path();
+        match self.fetch(&path).await? {
+            Some(bytes) => ArchiveFile::new(path, bytes),
+            None => Err(ArchiveError::Gone(path)),
+        }
     }
 
-    /// The dead letters of the same offsets; `None` when there were none.
+    /// The dead letters of the same offsets; `None` when there were none. As `open`
+    /// for a file that was merged since it was listed.
     pub async fn open_dead(&self, file: &FileInfo) -> Result<Option<DeadLetters>, ArchiveError> {
         let path = file.dead_path();
-        match self.store.get(&Path::from(path.as_str())).await {
-            Ok(found) => Ok(Some(DeadLetters::new(path, found.bytes().await?)?)),
+        if let Some(bytes) = self.fetch(&path).await? {
+            return DeadLetters::new(path, bytes).map(Some);
+        }
+        // Of a merged file the beacons go first: where they are, nothing was removed.
+        match self.size(&file.path()).await? {
+            Some(_) => Ok(None),
+            None => Err(ArchiveError::Gone(file.path())),
+        }
+    }
+
+    /// The bytes of a file; `None` if it is not there, also when it was removed while
+    /// it was read.
+    async fn fetch(&self, path: &str) -> Result<Option<Bytes>, ArchiveError> {
+        let read = async { self.store.get(&Path::from(path)).await?.bytes().await };
+        match read.await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => match self.size(path).await {
+                Ok(None) => Ok(None),
+                _ => Err(error.into()),
+            },
+        }
+    }
+
+    async fn size(&self, path: &str) -> Result<Option<u64>, ArchiveError> {
+        match self.store.head(&Path::from(path)).await {
+            Ok(found) => Ok(Some(found.size)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Puts a complete file under its name. One that is there stays: it was made of
-    /// the same records.
-    async fn put(&self, path: &str, bytes: Vec<u8>) -> Result<u64, ArchiveError> {
-        let len = bytes.len() as u64;
-        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
-        match self.store.put_opts(&Path::from(path), PutPayload::from(bytes), options).await {
-            Ok(_) => Ok(len),
-            Err(object_store::Error::AlreadyExists { .. }) => {
-                tracing::info!(path, "archive file exists already and is left as it is");
-                Ok(self.store.head(&Path::from(path)).await?.size)
+    /// Puts the files of one range under their names. The beacons come last: their
+    /// name is what says that the range is done.
+    async fn put_file(
+        &self,
+        info: &mut FileInfo,
+        beacons: Vec<u8>,
+        dead: Option<Vec<u8>>,
+    ) -> Result<(), ArchiveError> {
+        if let Some(dead) = dead {
+            let dead = Bytes::from(dead);
+            match self.put(&info.dead_path(), dead.clone(), PutMode::Create).await {
+                // Left by a writer that got no further, perhaps of another version.
+                Err(ArchiveError::Conflict { .. }) => {
+                    self.put(&info.dead_path(), dead, PutMode::Overwrite).await?;
+                }
+                other => other?,
             }
+        }
+        info.bytes = beacons.len() as u64;
+        self.put(&info.path(), beacons.into(), PutMode::Create).await
+    }
+
+    /// Puts a complete file under its name. One of the same length that is there was
+    /// made of the same records, and stays.
+    async fn put(&self, path: &str, bytes: Bytes, mode: PutMode) -> Result<(), ArchiveError> {
+        let ours = bytes.len() as u64;
+        let options = PutOptions { mode, ..PutOptions::default() };
+        match self.store.put_opts(&Path::from(path), PutPayload::from(bytes), options).await {
+            Ok(_) => Ok(()),
+            Err(object_store::Error::AlreadyExists { .. }) => match self.size(path).await? {
+                Some(there) if there == ours => {
+                    tracing::info!(path, "archive file exists already and is left as it is");
+                    Ok(())
+                }
+                Some(there) => Err(ArchiveError::Conflict { path: path.to_owned(), there, ours }),
+                None => Err(ArchiveError::Gone(path.to_owned())),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes a file; one that is not there is no error.
+    async fn remove(&self, path: &str) -> Result<(), ArchiveError> {
+        match self.store.delete(&Path::from(path)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

@@ -1,5 +1,7 @@
 //! Names of archive files: they say what is inside, so nothing else has to.
 
+use std::ops::RangeInclusive;
+
 use crate::log::Partition;
 
 pub(super) const BEACONS: &str = "beacons/v1";
@@ -37,6 +39,19 @@ impl FileInfo {
         self.min_received_ms < to_ms && self.max_received_ms >= from_ms
     }
 
+    /// Offsets after the first at which smaller files may have begun that this one
+    /// replaces. Whoever keeps values per file under the file's first offset must drop
+    /// what it has under these once it has taken this file.
+    #[must_use]
+    pub fn replaced_starts(&self) -> RangeInclusive<u64> {
+        self.first_offset + 1..=self.last_offset
+    }
+
+    /// Whether all offsets of `other` are inside.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        self.first_offset <= other.first_offset && other.last_offset <= self.last_offset
+    }
+
     fn path_below(&self, root: &str) -> String {
         let Self { partition, first_offset, last_offset, min_received_ms, max_received_ms, .. } = self;
         format!(
@@ -46,7 +61,16 @@ impl FileInfo {
 
     /// Reads a path; only one that `path` would write is ours.
     pub(super) fn parse(path: &str) -> Option<Self> {
-        let (partition, name) = path.strip_prefix(BEACONS)?.strip_prefix('/')?.split_once('/')?;
+        Self::parse_below(BEACONS, path)
+    }
+
+    /// As `parse`, for `dead_path`.
+    pub(super) fn parse_dead(path: &str) -> Option<Self> {
+        Self::parse_below(DEAD, path)
+    }
+
+    fn parse_below(root: &str, path: &str) -> Option<Self> {
+        let (partition, name) = path.strip_prefix(root)?.strip_prefix('/')?.split_once('/')?;
         let (offsets, times) = name.strip_suffix(".parquet")?.split_once('_')?;
         let (first, last) = offsets.split_once('-')?;
         let (min, max) = times.split_once('-')?;
@@ -58,7 +82,7 @@ impl FileInfo {
             max_received_ms: max.parse().ok()?,
             bytes: 0,
         };
-        (info.path() == path && info.first_offset <= info.last_offset).then_some(info)
+        (info.path_below(root) == path && info.first_offset <= info.last_offset).then_some(info)
     }
 }
 

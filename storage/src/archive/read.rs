@@ -184,6 +184,12 @@ impl DeadLetters {
         Ok(Self { path, reader })
     }
 
+    /// Rows of all row groups.
+    #[must_use]
+    pub fn row_count(&self) -> u64 {
+        u64::try_from(self.reader.metadata().file_metadata().num_rows()).unwrap_or(0)
+    }
+
     /// Hands each dead letter to `each`, in the order of the log.
     pub fn for_each(&self, mut each: impl FnMut(ArchivedLetter<'_>)) -> Result<(), ArchiveError> {
         (0..self.reader.num_row_groups())

@@ -2,17 +2,12 @@
 
 use bytes::Bytes;
 use fanal_model::{Beacon, DeadLetter, RULES_VERSION, Receipt, RejectReason, SiteCode, Source};
-use parquet::data_type::ByteArray;
-use parquet::file::metadata::KeyValue;
-use parquet::file::writer::SerializedFileWriter;
 
-use super::columns::{Values, beacon_schema, dead_schema, properties, write_group};
+use super::encode::{Content, Encoder, GROUP_ROWS, Notes, Place, beacon_at};
 use super::rotation::Fill;
 use super::{Archive, ArchiveError, FileInfo, Ledger, Rotation};
 use crate::log::{Chunk, LogKind, Partition, Record, Topic};
 
-/// Rows of one row group: what a reader holds in memory at once.
-const GROUP_ROWS: usize = 32_768;
 /// The latest time that tables can hold (2106). A record that claims a later one is
 /// not ours.
 const TIME_MS_MAX: u64 = u32::MAX as u64 * 1000;
@@ -36,20 +31,11 @@ struct Gathered {
     first_offset: Option<u64>,
     first_append_ms: u64,
     last_append_ms: u64,
-    /// Values of beacons and dead letters.
+    /// Encoded beacons and dead letters.
     values: Vec<u8>,
     beacons: Vec<Place>,
     dead: Vec<Place>,
     ledger: Ledger,
-}
-
-/// A value in `Gathered::values`.
-#[derive(Clone, Copy)]
-struct Place {
-    offset: u64,
-    append_time_ms: u64,
-    start: usize,
-    end: usize,
 }
 
 impl ArchiveWriter {
@@ -110,11 +96,7 @@ impl ArchiveWriter {
             .await
             .map_err(|error| ArchiveError::Encode(error.to_string()))?;
         let Encoded { mut info, beacons, dead } = encoded?;
-        // The beacons come last: their name is what says that the range is done.
-        if let Some(dead) = dead {
-            self.archive.put(&info.dead_path(), dead).await?;
-        }
-        info.bytes = self.archive.put(&info.path(), beacons).await?;
+        self.archive.put_file(&mut info, beacons, dead).await?;
         Ok(info)
     }
 }
@@ -216,15 +198,16 @@ impl Gathered {
             bytes: 0,
         };
         let ledger = self.ledger.to_json().map_err(|error| ArchiveError::Encode(error.to_string()))?;
-        let beacons = encode_file(&info, Some(&ledger), beacon_schema()?, &self.beacons, |places| {
-            beacon_columns(&values, places)
-        })?;
-        let dead = match &self.dead[..] {
-            [] => None,
-            dead => {
-                Some(encode_file(&info, None, dead_schema()?, dead, |places| dead_columns(&values, places))?)
+        let notes = Notes { rules_version: RULES_VERSION.to_string(), ledger };
+        let file = |content, places: &[Place]| {
+            let mut encoder = Encoder::new(content)?;
+            for group in places.chunks(GROUP_ROWS) {
+                encoder.group(&values, group)?;
             }
+            encoder.finish(&info, &notes)
         };
+        let beacons = file(Content::Beacons, &self.beacons)?;
+        let dead = if self.dead.is_empty() { None } else { Some(file(Content::Dead, &self.dead)?) };
         Ok(Encoded { info, beacons, dead })
     }
 }
@@ -253,97 +236,4 @@ fn own_receipt(kind: LogKind) -> u64 {
 fn site_of(key: &[u8]) -> &str {
     let end = key.iter().position(|byte| *byte == 0).unwrap_or(key.len());
     str::from_utf8(&key[..end]).ok().filter(|site| SiteCode::parse(site).is_ok()).unwrap_or_default()
-}
-
-fn encode_file(
-    info: &FileInfo,
-    ledger: Option<&str>,
-    schema: parquet::schema::types::TypePtr,
-    places: &[Place],
-    columns: impl Fn(&[Place]) -> Result<Vec<Values>, ArchiveError>,
-) -> Result<Vec<u8>, ArchiveError> {
-    let mut writer = SerializedFileWriter::new(Vec::new(), schema, properties())?;
-    let mut note = |key: &str, value: String| {
-        writer.append_key_value_metadata(KeyValue::new(format!("fanal.{key}"), value));
-    };
-    note("partition", info.partition.to_string());
-    note("first_offset", info.first_offset.to_string());
-    note("last_offset", info.last_offset.to_string());
-    note("rules_version", RULES_VERSION.to_string());
-    if let Some(ledger) = ledger {
-        note("ledger", ledger.to_owned());
-    }
-    for group in places.chunks(GROUP_ROWS) {
-        write_group(writer.next_row_group()?, &columns(group)?)?;
-    }
-    Ok(writer.into_inner()?)
-}
-
-fn beacon_at<'v>(values: &'v Bytes, place: &Place) -> Result<Beacon<'v>, ArchiveError> {
-    Beacon::decode(&values[place.start..place.end])
-        .map_err(|source| ArchiveError::Record { offset: place.offset, source })
-}
-
-/// The values of `places` in the order of the schema; bytes are shared, not copied.
-fn beacon_columns(values: &Bytes, places: &[Place]) -> Result<Vec<Values>, ArchiveError> {
-    let rows = places.iter().map(|place| beacon_at(values, place)).collect::<Result<Vec<_>, _>>()?;
-    let column = |of: for<'b> fn(&Beacon<'b>) -> &'b [u8]| {
-        Values::Bytes(rows.iter().map(|row| share(values, of(row))).collect())
-    };
-    let times = rows.iter().map(|row| row.received_at_ms.cast_signed()).collect();
-    Ok(vec![
-        offsets(places),
-        append_times(places),
-        Values::U64(times),
-        column(|b| b.site_code.as_bytes()),
-        column(|b| b.visitor_code.as_bytes()),
-        column(|b| b.mapping_value.as_bytes()),
-        column(|b| b.client_address.as_bytes()),
-        column(|b| b.user_agent),
-        column(|b| b.referer),
-        column(|b| b.source.name().as_bytes()),
-        column(|b| b.node.as_bytes()),
-        column(|b| b.line),
-        Values::U32(rows.iter().map(|row| row.line_number.cast_signed()).collect()),
-        Values::U32(rows.iter().map(|row| row.visitor_lines.cast_signed()).collect()),
-        column(|b| b.sdk_name.as_bytes()),
-        column(|b| b.sdk_version.as_bytes()),
-    ])
-}
-
-fn dead_columns(values: &Bytes, places: &[Place]) -> Result<Vec<Values>, ArchiveError> {
-    let decode = |place: &Place| {
-        DeadLetter::decode(&values[place.start..place.end])
-            .map_err(|source| ArchiveError::Record { offset: place.offset, source })
-    };
-    let rows = places.iter().map(decode).collect::<Result<Vec<_>, _>>()?;
-    let column = |of: for<'b> fn(&DeadLetter<'b>) -> &'b [u8]| {
-        Values::Bytes(rows.iter().map(|row| share(values, of(row))).collect())
-    };
-    let times = rows.iter().map(|row| row.received_at_ms.cast_signed()).collect();
-    Ok(vec![
-        offsets(places),
-        append_times(places),
-        Values::U64(times),
-        column(|d| d.site_code.as_bytes()),
-        column(|d| d.reason.as_bytes()),
-        Values::U32(rows.iter().map(|row| row.rules_version.cast_signed()).collect()),
-        column(|d| d.source.name().as_bytes()),
-        column(|d| d.node.as_bytes()),
-        column(|d| d.bytes),
-    ])
-}
-
-fn offsets(places: &[Place]) -> Values {
-    Values::U64(places.iter().map(|place| place.offset.cast_signed()).collect())
-}
-
-fn append_times(places: &[Place]) -> Values {
-    Values::U64(places.iter().map(|place| place.append_time_ms.cast_signed()).collect())
-}
-
-/// `part` without a copy if it lies in `values`; constants such as a source's name do not.
-fn share(values: &Bytes, part: &[u8]) -> ByteArray {
-    let inside = values.as_ptr_range().contains(&part.as_ptr());
-    ByteArray::from(if inside { values.slice_ref(part) } else { Bytes::copy_from_slice(part) })
 }
