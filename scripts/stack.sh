@@ -94,7 +94,7 @@ command_start() {
     terminate "${ending[@]}"
     load_settings
     save_settings
-    trap 'say "interrupted; what was started goes on, scripts/stack.sh stop --dir $dir ends it"; exit 130' INT TERM
+    trap interrupted INT TERM
     for name in "${names[@]}"; do
         running "$name" || ports_are_free "$name"
     done
@@ -110,6 +110,11 @@ command_start() {
     until_ready
     print_state "${names[@]}"
     ((${#failed[@]} == 0)) || explain "${failed[@]}"
+}
+
+interrupted() {
+    say "interrupted; what was started goes on, scripts/stack.sh stop --dir $dir ends it"
+    exit 130
 }
 
 # Moves what can no longer become ready from `waiting` to `failed`.

@@ -66,6 +66,7 @@ become() {
     mkdir -p "$folder/conf"
     if [[ -s $folder/log ]]; then mv -f "$folder/log" "$folder/log.1"; fi
     exec >"$folder/log" 2>&1
+    rm -f "$folder/stopping"
     printf '%s %s\n' "$$" "$(start_of $$)" >"$folder/pid.new"
     mv -f "$folder/pid.new" "$folder/pid"
     leave_gate
