@@ -40,21 +40,21 @@ impl CassandraProfiles {
     pub(crate) async fn remove_site(&self, site_code: &str) -> Result<(), ProfileError> {
         let inner = &*self.inner;
         let connected = inner.connected().await?;
-        let visitors = "SELECT DISTINCT site_code, visitor_code FROM KEYSPACE.visits";
+        let visitors = "SELECT DISTINCT site_code, visitor_code FROM $KS.visits";
         inner
             .scan(connected, visitors, site_code, async |visitor| {
                 inner.remove_visits(connected, site_code, &visitor).await
             })
             .await?;
         let at_ms = signed(now_ms().saturating_add(millis(LINK_AHEAD_MAX)));
-        let by_value = "SELECT DISTINCT site_code, mapping_value FROM KEYSPACE.links_by_value";
+        let by_value = "SELECT DISTINCT site_code, mapping_value FROM $KS.links_by_value";
         inner
             .scan(connected, by_value, site_code, async |value| {
                 let statement = &connected.statements.erase_links;
                 inner.request("a removal", connected, statement, (at_ms, site_code, value)).await.map(|_| ())
             })
             .await?;
-        let by_visitor = "SELECT DISTINCT site_code, visitor_code FROM KEYSPACE.links_by_visitor";
+        let by_visitor = "SELECT DISTINCT site_code, visitor_code FROM $KS.links_by_visitor";
         inner
             .scan(connected, by_visitor, site_code, async |visitor| {
                 let statement = &connected.statements.erase_values;
@@ -76,8 +76,7 @@ impl Inner {
         site_code: &str,
         work: impl AsyncFn(String) -> Result<(), ProfileError>,
     ) -> Result<(), ProfileError> {
-        let statement =
-            Statement::new(text.replace("KEYSPACE", &self.config.keyspace)).with_page_size(SCAN_PAGE);
+        let statement = Statement::new(text.replace("$KS", &self.config.keyspace)).with_page_size(SCAN_PAGE);
         let pages = connected.session.query_iter(statement, ()).await;
         let keys = answered("a scan", answered("a scan", pages)?.rows_stream::<(String, String)>())?;
         keys.map(|row| answered("a scan", row))

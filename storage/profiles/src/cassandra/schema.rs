@@ -25,22 +25,22 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const LOOKS_MAX: u32 = 180;
 
 const TABLES: [&str; 3] = [
-    "CREATE TABLE IF NOT EXISTS KEYSPACE.visits (
+    "CREATE TABLE IF NOT EXISTS $KS.visits (
         site_code text, visitor_code text, started_at timestamp, visit_id bigint, data blob,
         PRIMARY KEY ((site_code, visitor_code), started_at, visit_id)
     ) WITH CLUSTERING ORDER BY (started_at DESC, visit_id DESC)
       AND compaction = {'class': 'LeveledCompactionStrategy'}",
-    "CREATE TABLE IF NOT EXISTS KEYSPACE.links_by_value (
+    "CREATE TABLE IF NOT EXISTS $KS.links_by_value (
         site_code text, mapping_value text, visitor_code text, linked_at timestamp,
         PRIMARY KEY ((site_code, mapping_value), visitor_code)
     ) WITH compaction = {'class': 'LeveledCompactionStrategy'}",
-    "CREATE TABLE IF NOT EXISTS KEYSPACE.links_by_visitor (
+    "CREATE TABLE IF NOT EXISTS $KS.links_by_visitor (
         site_code text, visitor_code text, mapping_value text, linked_at timestamp,
         PRIMARY KEY ((site_code, visitor_code), mapping_value)
     ) WITH compaction = {'class': 'LeveledCompactionStrategy'}",
 ];
 
-const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS KEYSPACE.schema_version \
+const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS $KS.schema_version \
      (name text PRIMARY KEY, version bigint, owner uuid)";
 
 /// Returns when all tables are there and all nodes agree on them.
@@ -72,7 +72,7 @@ struct Schema<'s> {
 
 impl Schema<'_> {
     async fn has_versions(&self) -> Result<bool, ProfileError> {
-        let text = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = 'KEYSPACE' \
+        let text = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = '$KS' \
                     AND table_name = 'schema_version'";
         let rows = answered("a read", self.send(text).await?.into_rows_result())?;
         Ok(rows.rows_num() > 0)
@@ -82,7 +82,7 @@ impl Schema<'_> {
         if !self.has_versions().await? {
             return Ok(false);
         }
-        let text = "SELECT version FROM KEYSPACE.schema_version WHERE name = 'profiles'";
+        let text = "SELECT version FROM $KS.schema_version WHERE name = 'profiles'";
         let rows = answered("a read", self.send(text).await?.into_rows_result())?;
         match answered("a read", rows.maybe_first_row::<(Option<i64>,)>())? {
             None | Some((None,)) => Ok(false),
@@ -95,7 +95,7 @@ impl Schema<'_> {
     }
 
     async fn make_keyspace(&self) -> Result<(), ProfileError> {
-        let text = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = 'KEYSPACE'";
+        let text = "SELECT keyspace_name FROM system_schema.keyspaces WHERE keyspace_name = '$KS'";
         let rows = answered("a read", self.send(text).await?.into_rows_result())?;
         if rows.rows_num() > 0 {
             return Ok(());
@@ -116,7 +116,7 @@ impl Schema<'_> {
             Replication::Simple => format!("'class': 'SimpleStrategy', 'replication_factor': {copies}"),
         };
         self.change(&format!(
-            "CREATE KEYSPACE IF NOT EXISTS KEYSPACE WITH replication = {{{replication}}} AND durable_writes = true"
+            "CREATE KEYSPACE IF NOT EXISTS $KS WITH replication = {{{replication}}} AND durable_writes = true"
         ))
         .await
     }
@@ -124,7 +124,7 @@ impl Schema<'_> {
     /// Whether this process is the one that makes the tables.
     async fn lock(&self) -> Result<bool, ProfileError> {
         let text = format!(
-            "INSERT INTO KEYSPACE.schema_version (name, owner) VALUES ('lock', uuid()) IF NOT EXISTS USING TTL {LOCK_S}"
+            "INSERT INTO $KS.schema_version (name, owner) VALUES ('lock', uuid()) IF NOT EXISTS USING TTL {LOCK_S}"
         );
         let rows = answered("the lock", self.send(&text).await?.into_rows_result())?;
         let row = answered("the lock", rows.first_row::<Row>())?;
@@ -135,9 +135,8 @@ impl Schema<'_> {
         for text in TABLES {
             self.change(text).await?;
         }
-        let version = format!(
-            "INSERT INTO KEYSPACE.schema_version (name, version) VALUES ('profiles', {SCHEMA_VERSION})"
-        );
+        let version =
+            format!("INSERT INTO $KS.schema_version (name, version) VALUES ('profiles', {SCHEMA_VERSION})");
         self.send(&version).await?;
         tracing::info!(keyspace = self.inner.config.keyspace, "made the profile tables");
         Ok(())
@@ -149,7 +148,7 @@ impl Schema<'_> {
     }
 
     async fn send(&self, text: &str) -> Result<QueryResult, ProfileError> {
-        let mut statement = Statement::new(text.replace("KEYSPACE", &self.inner.config.keyspace));
+        let mut statement = Statement::new(text.replace("$KS", &self.inner.config.keyspace));
         statement.set_request_timeout(Some(CHANGE_TIME));
         // `IF NOT EXISTS` and fixed values: once more changes nothing.
         statement.set_is_idempotent(true);
