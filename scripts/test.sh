@@ -16,7 +16,7 @@ flock -n 9 || fail "another run of the tests is under way in this checkout; wait
 
 log=$(mktemp)
 # Also after a failure and after Ctrl-C; the servers watch for kill -9 themselves.
-trap 'rm -f "$log"; scripts/stack.sh stop --now --dir "$stack" 9>&-' EXIT
+trap 'rm -f "$log"; scripts/stack.sh stop --now --dir "$stack" 9>&- 2>/dev/null' EXIT
 trap 'exit 130' INT TERM HUP
 
 # What failed tests of earlier runs kept for a look.

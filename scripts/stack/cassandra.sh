@@ -21,14 +21,14 @@ cassandra_run() {
         opens+=("--add-opens=$name=ALL-UNNAMED")
     done
     once cassandra true
-    # One node has nobody to wait for: the ring delay and the gossip rounds of a
-    # start are left out. No JMX: it would listen on one more port, at random.
+    # One node has nobody to wait for: ring delay, gossip rounds and the farewell are
+    # left out. No JMX: it would listen on one more port, at random.
     exec "$java" -Xms256m -Xmx512m -Xss512k -XX:MaxDirectMemorySize=256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
         "-XX:ErrorFile=$folder/hs_err.log" "${exports[@]}" "${opens[@]}" "-javaagent:$(echo "$jars"/cassandra/jamm-*.jar)" \
         "-Dcassandra.config=file://$folder/conf/cassandra.yaml" "-Dlogback.configurationFile=$folder/conf/logback.xml" \
         "-Dcassandra.storagedir=$folder/data" "-Dcassandra.logdir=$folder" -Dcassandra-foreground=yes \
         -Dcassandra.ring_delay_ms=100 -Dcassandra.skip_wait_for_gossip_to_settle=0 \
-        -Dcassandra.superuser_setup_delay_ms=0 -Dcassandra.allow_unsafe_join=true \
+        -Dcassandra.superuser_setup_delay_ms=0 -Dcassandra.shutdown_announce_in_ms=0 -Dcassandra.allow_unsafe_join=true \
         -Djdk.attach.allowAttachSelf=true -Djava.net.preferIPv4Stack=true "${java_options[@]}" \
         -cp "$folder/conf:$jars/cassandra/*" org.apache.cassandra.service.CassandraDaemon
 }
