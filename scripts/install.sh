@@ -8,6 +8,7 @@
 #   sdk      the vendor SDKs that the tests drive: Python and JavaScript, below .cache/sdk
 #   browser  Chromium for the browser driver (Debian package)
 #   stack    the servers of scripts/stack.sh: jars below .cache/stack, Java 17, MariaDB
+#   readers  other readers of the archive, below .cache/readers: DuckDB, PyArrow, PySpark, Java 17
 #   tools    small programs that the tests call: curl, iproute2, util-linux (Debian packages)
 #
 # A part that is there is skipped, so running it again costs nothing. Nothing
@@ -17,6 +18,7 @@ set -euo pipefail
 # One place for every version: a change here installs anew.
 LIBCHDB=@chdb/lib-linux-x64-gnu@26.7.3-stable.1
 PYTHON_SDK=kameleoon-client-python==3.22.2
+READERS=(duckdb==2.0.0 pyarrow==26.0.1 pyspark==4.3.0)
 NODE_SDK=(@kameleoon/javascript-sdk@4.17.1 eventsource@4.1.1 puppeteer-core@24)
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -102,6 +104,17 @@ part_sdk() {
 
 part_browser() { need chromium chromium; }
 
+part_readers() {
+    local folder=$cache/readers
+    java_of_stack >/dev/null || debian "openjdk-$JAVA_VERSION-jre-headless"
+    if installed "$folder" "${READERS[*]}" && "$folder/bin/python" -c 'import duckdb, pyarrow, pyspark' 2>/dev/null; then return; fi
+    say "installing ${READERS[*]}"
+    command -v python3 >/dev/null || debian python3 python3-venv
+    python3 -m venv --clear "$folder" >&2 || { debian python3-venv && python3 -m venv --clear "$folder" >&2; }
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "${READERS[@]}" >&2
+    mark_installed "$folder" "${READERS[*]}"
+}
+
 part_tools() { need curl curl ip iproute2 unshare util-linux; }
 
 # The core packages hold the programs without a system service, so nothing starts
@@ -131,10 +144,10 @@ jars() {
     mv -T "$new" "$folder"
 }
 
-(($#)) || fail "name the parts: build, libchdb, sdk, browser, stack, tools"
+(($#)) || fail "name the parts: build, libchdb, sdk, browser, stack, readers, tools"
 for part in "$@"; do
     case $part in
-        build | libchdb | sdk | browser | stack | tools) "part_$part" ;;
-        *) fail "unknown part $part; known are build, libchdb, sdk, browser, stack, tools" ;;
+        build | libchdb | sdk | browser | stack | readers | tools) "part_$part" ;;
+        *) fail "unknown part $part; known are build, libchdb, sdk, browser, stack, readers, tools" ;;
     esac
 done
