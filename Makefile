@@ -43,7 +43,7 @@ stack-stop: ## stop them; their data stays
 
 .PHONY: test
 test: ## run every test there is
-	scripts/install.sh build tools libchdb sdk browser stack readers
+	scripts/install.sh build tools libchdb sdk browser stack readers clients
 	scripts/test.sh
 
 .PHONY: check

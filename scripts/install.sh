@@ -9,6 +9,7 @@
 #   browser  Chromium for the browser driver (Debian package)
 #   stack    the servers of scripts/stack.sh: jars below .cache/stack, Java 17, MariaDB
 #   readers  other readers of the archive, below .cache/readers: DuckDB, PyArrow, PySpark, Java 17
+#   clients  other clients of the event log, below .cache/clients: Confluent's Python client, Protobuf
 #   tools    small programs that the tests call: curl, iproute2, util-linux (Debian packages)
 #
 # A part that is there is skipped, so running it again costs nothing. Nothing
@@ -18,6 +19,7 @@ set -euo pipefail
 # One place for every version: a change here installs anew.
 LIBCHDB=@chdb/lib-linux-x64-gnu@26.7.3-stable.1
 PYTHON_SDK=kameleoon-client-python==3.22.2
+CLIENTS=(confluent-kafka==2.16.1 grpcio-tools==1.85.1)
 READERS=(duckdb==2.0.0 pyarrow==26.0.1 pyspark==4.3.0)
 NODE_SDK=(@kameleoon/javascript-sdk@4.17.1 eventsource@4.1.1 puppeteer-core@24)
 
@@ -115,6 +117,16 @@ part_readers() {
     mark_installed "$folder" "${READERS[*]}"
 }
 
+part_clients() {
+    local folder=$cache/clients
+    if installed "$folder" "${CLIENTS[*]}" && "$folder/bin/python" -c 'import confluent_kafka, grpc_tools' 2>/dev/null; then return; fi
+    say "installing ${CLIENTS[*]}"
+    command -v python3 >/dev/null || debian python3 python3-venv
+    python3 -m venv --clear "$folder" >&2 || { debian python3-venv && python3 -m venv --clear "$folder" >&2; }
+    "$folder/bin/python" -m pip install --quiet --disable-pip-version-check "${CLIENTS[@]}" >&2
+    mark_installed "$folder" "${CLIENTS[*]}"
+}
+
 part_tools() { need curl curl ip iproute2 unshare util-linux; }
 
 # The core packages hold the programs without a system service, so nothing starts
@@ -144,10 +156,10 @@ jars() {
     mv -T "$new" "$folder"
 }
 
-(($#)) || fail "name the parts: build, libchdb, sdk, browser, stack, readers, tools"
+(($#)) || fail "name the parts: build, libchdb, sdk, browser, stack, readers, clients, tools"
 for part in "$@"; do
     case $part in
-        build | libchdb | sdk | browser | stack | readers | tools) "part_$part" ;;
-        *) fail "unknown part $part; known are build, libchdb, sdk, browser, stack, readers, tools" ;;
+        build | libchdb | sdk | browser | stack | readers | clients | tools) "part_$part" ;;
+        *) fail "unknown part $part; known are build, libchdb, sdk, browser, stack, readers, clients, tools" ;;
     esac
 done
