@@ -29,11 +29,12 @@ pub struct SpoolConfig {
     /// The spool takes nothing that would leave less free than this on its disk.
     #[serde(with = "byte_size")]
     pub free_bytes_min: ByteSize,
-    /// A request that the event log does not confirm within this time goes to the spool.
+    /// A request that the event log neither confirms nor refuses within this time goes to the spool. Longer
+    /// than the event log's own limit (`event_log.kafka.confirm_timeout`), whose answer says what is wrong.
     #[serde(with = "human_duration")]
     pub confirm_timeout: HumanDuration,
-    /// A batch out of the spool that is not confirmed within this time is sent again. Longer than the event
-    /// log's own time limit, or batches are sent twice that are still on their way.
+    /// The same for a batch out of the spool, which is then sent again; with the event log's own limit longer
+    /// than this, batches would be sent twice that are still on their way.
     #[serde(with = "human_duration")]
     pub drain_timeout: HumanDuration,
     /// The size of the batches in which the spool is drained.
@@ -50,7 +51,7 @@ impl Default for SpoolConfig {
             dir: None,
             bytes_max: ByteSize(8 << 30),
             free_bytes_min: ByteSize(1 << 30),
-            confirm_timeout: HumanDuration(Duration::from_secs(2)),
+            confirm_timeout: HumanDuration(Duration::from_secs(3)),
             drain_timeout: HumanDuration(Duration::from_secs(60)),
             drain_batch_bytes: ByteSize(4 << 20),
             stop_timeout: HumanDuration(Duration::from_secs(10)),

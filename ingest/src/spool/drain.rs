@@ -18,6 +18,11 @@ use super::{CONSUMER, Shared, metrics};
 /// How often readiness and metrics are brought up to date, and the spool is looked at
 /// although nobody said that something was stored.
 const TICK: Duration = Duration::from_secs(1);
+/// The most that is sent to a log which failed the batch before: where some of its
+/// partitions are well, their part of each try arrives once more.
+const PROBE_BYTES: usize = 64 << 10;
+/// From success to success, until batches have the configured size again.
+const GROWTH: usize = 4;
 
 /// Drains a spool; there is one for each.
 pub struct Drain<L> {
@@ -26,9 +31,11 @@ pub struct Drain<L> {
     reader: Option<Reader>,
     /// What is being sent.
     pieces: Option<Pieces>,
-    /// The most that a batch may have: less than configured while the log behind
-    /// says that batches are too large.
+    /// The size of the next batch.
     bytes_max: usize,
+    /// The most that it may grow to: less than configured for a chunk of which the
+    /// log behind said that batches are too large.
+    limit: usize,
     /// Confirmed, but not yet stored as the position.
     unsaved: Option<u64>,
     /// Failures in a row.
@@ -46,7 +53,8 @@ enum Step {
 impl<L: EventLog> Drain<L> {
     pub(super) fn new(shared: Arc<Shared<L>>, reader: Reader) -> Self {
         let bytes_max = shared.settings.drain_batch_bytes;
-        Self { shared, reader: Some(reader), pieces: None, bytes_max, unsaved: None, failures: 0 }
+        let limit = bytes_max;
+        Self { shared, reader: Some(reader), pieces: None, bytes_max, limit, unsaved: None, failures: 0 }
     }
 
     /// Drains until `stop`, then what is left, for at most the configured time and
@@ -146,10 +154,12 @@ impl<L: EventLog> Drain<L> {
             match confirm(&self.shared, piece.batch.clone()).await {
                 Ok(()) => {}
                 Err(AppendError::TooLarge { .. }) if records > 1 => {
-                    self.bytes_max = (bytes / 2).max(1);
+                    self.limit = (bytes / 2).max(1);
+                    self.bytes_max = self.limit;
                     return Step::Sent;
                 }
                 Err(error) => {
+                    self.bytes_max = self.bytes_max.min(PROBE_BYTES);
                     let too_large = matches!(error, AppendError::TooLarge { .. });
                     self.stuck(too_large.then(|| error.to_string()));
                     return Step::Failed;
@@ -158,6 +168,7 @@ impl<L: EventLog> Drain<L> {
         }
         metrics::drained(records);
         pieces.confirmed(piece);
+        self.bytes_max = self.bytes_max.saturating_mul(GROWTH).min(self.limit);
         if pieces.is_done() {
             self.finish().await;
         }
@@ -168,7 +179,7 @@ impl<L: EventLog> Drain<L> {
     /// All of what was read is confirmed.
     async fn finish(&mut self) {
         let Some(pieces) = self.pieces.take() else { return };
-        self.bytes_max = self.shared.settings.drain_batch_bytes;
+        self.limit = self.shared.settings.drain_batch_bytes;
         self.unsaved = Some(pieces.next_offset());
         self.save().await;
         let behind = self.shared.log.end_offset().saturating_sub(pieces.next_offset());

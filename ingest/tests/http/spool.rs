@@ -110,12 +110,15 @@ async fn beacons_are_answered_204_until_the_spool_is_full_and_then_503_with_retr
         answer = send().await;
     }
     assert_eq!(answer.0, 204, "takes again when the log is back");
+    let mut ready = String::new();
     for _ in 0..100 {
-        if ask(at, "/health/ready").await.starts_with("HTTP/1.1 200") {
+        ready = ask(at, "/health/ready").await;
+        if ready.contains("\"spool\":\"ok\"") {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    assert!(ready.starts_with("HTTP/1.1 200") && !ready.contains("reasons"), "{ready}");
     stop.stop();
     draining.await.unwrap();
     tokio::time::timeout(Duration::from_secs(5), serving).await.unwrap().unwrap().unwrap();

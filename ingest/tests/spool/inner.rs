@@ -41,6 +41,7 @@ struct Calls {
     all: AtomicUsize,
     now: AtomicUsize,
     most: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 /// Counts a call that is dropped as well.
@@ -66,6 +67,11 @@ impl<L> Flaky<L> {
         self.calls.all.load(Ordering::SeqCst)
     }
 
+    /// Bytes of the largest batch since this was asked last.
+    pub(crate) fn largest(&self) -> usize {
+        self.calls.bytes.swap(0, Ordering::SeqCst)
+    }
+
     /// The most calls at once since this was asked last.
     pub(crate) fn most_at_once(&self) -> usize {
         self.calls.most.swap(self.calls.now.load(Ordering::SeqCst), Ordering::SeqCst)
@@ -79,6 +85,7 @@ pub(crate) fn place_behind() -> Partition {
 impl<L: EventLog> EventLog for Flaky<L> {
     async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
         self.calls.all.fetch_add(1, Ordering::SeqCst);
+        self.calls.bytes.fetch_max(batch.byte_len(), Ordering::SeqCst);
         let now = self.calls.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.calls.most.fetch_max(now, Ordering::SeqCst);
         let _call = Call(Arc::clone(&self.calls));

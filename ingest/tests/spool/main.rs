@@ -185,6 +185,34 @@ async fn a_record_that_the_log_never_takes_stops_the_drain_and_says_so() {
 }
 
 #[tokio::test]
+async fn a_log_that_fails_is_tried_with_little_and_fed_more_as_it_confirms() {
+    let (dir, inner) = (tempfile::tempdir().unwrap(), memory());
+    let mut large = settings(dir.path());
+    large.drain_batch_bytes = 512 << 10;
+    large.segment_bytes = 4 << 20;
+    let spool = Running::start(&inner, large);
+    inner.set(Mode::Refuses(away()));
+    for n in 0..20 {
+        let names: Vec<_> = (0..50).map(|m| format!("{n:02}-{m:02}{}", "x".repeat(1000))).collect();
+        spool.log.append(batch(&names)).await.unwrap();
+    }
+    let calls = inner.calls();
+    soon("the drain tried again", || inner.calls() > calls + 1).await;
+    inner.largest();
+    soon("the drain tried twice more", || inner.calls() > calls + 3).await;
+    let tried = inner.largest();
+    assert!((1..=66 << 10).contains(&tried), "{tried}");
+    inner.set(Mode::Takes);
+    spool.drained().await;
+    let fed = inner.largest();
+    assert!((200 << 10..=514 << 10).contains(&fed), "{fed}");
+    let (found, received) = lines(inner.log.reader(0).unwrap());
+    assert!(found.is_sorted());
+    assert_eq!((found.len(), received), (1000, 1000));
+    spool.stop().await;
+}
+
+#[tokio::test]
 async fn an_import_waits_for_the_log_itself() {
     let (dir, inner) = (tempfile::tempdir().unwrap(), memory());
     let spool = Running::start(&inner, settings(dir.path()));
