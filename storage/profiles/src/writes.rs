@@ -16,7 +16,7 @@ const CODE_BYTES_MAX: usize = 1024;
 const VERSION_MAX: u64 = 1 << 60;
 /// Links from a clock further ahead than this are taken for now, or none could ever
 /// follow them.
-pub(crate) const LINK_AHEAD_MAX: Duration = Duration::from_secs(86_400);
+const AHEAD_MAX: Duration = Duration::from_secs(86_400);
 
 /// Decides between two writes of one visit: the higher wins, on both stores. The
 /// version first; of one version, an ended visit over one that may go on (time alone
@@ -89,7 +89,7 @@ impl Writes {
             writes.gone(gone, oldest_ms);
         }
         for link in &batch.links {
-            let at_ms = link.linked_at_ms.min(now_ms.saturating_add(millis(LINK_AHEAD_MAX)));
+            let at_ms = link.linked_at_ms.min(now_ms.saturating_add(millis(AHEAD_MAX)));
             let codes = [link.site_code.as_str(), &link.mapping_value, &link.visitor_code];
             if !may_store(&codes, at_ms, oldest_ms) {
                 continue;

@@ -1,5 +1,7 @@
 //! Forgetting visitors and sites.
 
+use std::time::Duration;
+
 use futures_util::stream::{StreamExt, TryStreamExt};
 use scylla::statement::Statement;
 
@@ -8,12 +10,14 @@ use super::request::answered;
 use super::{CassandraProfiles, Inner, signed, timestamp};
 use crate::error::ProfileError;
 use crate::now_ms;
-use crate::writes::{LINK_AHEAD_MAX, Stamp, millis};
+use crate::writes::{Stamp, millis};
 
 /// Keys of one page of a scan.
 const SCAN_PAGE: i32 = 1000;
 /// Visitors of a removed site that are worked on at a time.
 const REMOVED_AT_A_TIME: usize = 16;
+/// Links of a removed site may be dated by clocks that are ahead of this one's.
+const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
 
 impl CassandraProfiles {
     pub(crate) async fn erase(
@@ -46,7 +50,7 @@ impl CassandraProfiles {
                 inner.remove_visits(connected, site_code, &visitor).await
             })
             .await?;
-        let at_ms = signed(now_ms().saturating_add(millis(LINK_AHEAD_MAX)));
+        let at_ms = signed(now_ms().saturating_add(millis(CLOCK_SKEW_MAX)));
         let by_value = "SELECT DISTINCT site_code, mapping_value FROM $KS.links_by_value";
         inner
             .scan(connected, by_value, site_code, async |value| {

@@ -23,6 +23,10 @@ const LOCK_S: u32 = 30;
 /// How often the others look whether the tables are there; three times `LOCK_S` in all.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 const LOOKS_MAX: u32 = 180;
+/// While another process creates a table, a node lists it before it knows it: refusals
+/// count from this look on.
+const SETTLING_LOOKS_MAX: u32 = 20;
+const CHANGE: &str = "a change of the schema";
 
 const TABLES: [&str; 3] = [
     "CREATE TABLE IF NOT EXISTS $KS.visits (
@@ -46,19 +50,14 @@ const VERSIONS: &str = "CREATE TABLE IF NOT EXISTS $KS.schema_version \
 /// Returns when all tables are there and all nodes agree on them.
 pub(super) async fn ensure(inner: &Inner, session: &Session) -> Result<(), ProfileError> {
     let schema = Schema { inner, session };
-    if schema.is_made().await? {
-        return Ok(());
-    }
-    schema.make_keyspace().await?;
-    if !schema.has_versions().await? {
-        schema.change(VERSIONS).await?;
-    }
-    for _ in 0..LOOKS_MAX {
-        if schema.is_made().await? {
-            return Ok(());
-        }
-        if schema.lock().await? {
-            return schema.make_tables().await;
+    for look in 0..LOOKS_MAX {
+        match schema.step().await {
+            Ok(true) => return Ok(()),
+            Ok(false) => {}
+            Err(ProfileError::Refused { operation: CHANGE, problem, .. }) if look < SETTLING_LOOKS_MAX => {
+                tracing::debug!(problem, "the schema is not settled yet");
+            }
+            Err(error) => return Err(error),
         }
         tokio::time::sleep(LOOK_INTERVAL).await;
     }
@@ -71,6 +70,26 @@ struct Schema<'s> {
 }
 
 impl Schema<'_> {
+    /// Does what this process can do; gives whether the tables are there.
+    async fn step(&self) -> Result<bool, ProfileError> {
+        if self.is_made().await? {
+            return Ok(true);
+        }
+        self.make_keyspace().await?;
+        if !self.has_versions().await? {
+            self.send(VERSIONS).await?;
+        }
+        // Another process may have made them all since this one has looked.
+        if self.is_made().await? {
+            return Ok(true);
+        }
+        let is_mine = self.lock().await?;
+        if is_mine {
+            self.make_tables().await?;
+        }
+        Ok(is_mine)
+    }
+
     async fn has_versions(&self) -> Result<bool, ProfileError> {
         let text = "SELECT table_name FROM system_schema.tables WHERE keyspace_name = '$KS' \
                     AND table_name = 'schema_version'";
@@ -115,10 +134,11 @@ impl Schema<'_> {
             }
             Replication::Simple => format!("'class': 'SimpleStrategy', 'replication_factor': {copies}"),
         };
-        self.change(&format!(
+        self.send(&format!(
             "CREATE KEYSPACE IF NOT EXISTS $KS WITH replication = {{{replication}}} AND durable_writes = true"
         ))
         .await
+        .map(|_| ())
     }
 
     /// Whether this process is the one that makes the tables.
@@ -133,7 +153,7 @@ impl Schema<'_> {
 
     async fn make_tables(&self) -> Result<(), ProfileError> {
         for text in TABLES {
-            self.change(text).await?;
+            self.send(text).await?;
         }
         let version =
             format!("INSERT INTO $KS.schema_version (name, version) VALUES ('profiles', {SCHEMA_VERSION})");
@@ -142,17 +162,13 @@ impl Schema<'_> {
         Ok(())
     }
 
-    /// The driver waits until all nodes agree on the change.
-    async fn change(&self, text: &str) -> Result<(), ProfileError> {
-        self.send(text).await.map(|_| ())
-    }
-
+    /// The driver waits until all nodes agree on a change.
     async fn send(&self, text: &str) -> Result<QueryResult, ProfileError> {
         let mut statement = Statement::new(text.replace("$KS", &self.inner.config.keyspace));
         statement.set_request_timeout(Some(CHANGE_TIME));
         // `IF NOT EXISTS` and fixed values: once more changes nothing.
         statement.set_is_idempotent(true);
         let sent = self.session.query_unpaged(statement, ()).await;
-        sent.map_err(|error| self.inner.failed("a change of the schema", &error))
+        sent.map_err(|error| self.inner.failed(CHANGE, &error))
     }
 }
