@@ -7,6 +7,7 @@
 
 pub mod config;
 pub mod import;
+pub mod replay;
 pub mod spool;
 
 mod address;
