@@ -1,13 +1,14 @@
 //! What all clients of librdkafka have in common: addresses, security, log, last error.
 
 use std::fs;
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, ConsumerContext};
 use rdkafka::error::KafkaError as ClientError;
 
 use crate::config::{KafkaConfig, SaslSection, TlsSection};
@@ -111,6 +112,9 @@ impl LastError {
     }
 }
 
+/// A client that only answers questions.
+pub(crate) type Ask = Arc<Elsewhere<BaseConsumer<Plain>>>;
+
 /// The context of clients that need no more than a log.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Plain {
@@ -140,11 +144,31 @@ pub(crate) fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
     }
 }
 
-/// Drops a client on a thread of its own: its threads are waited for, which must not
-/// stop the runtime.
-pub(crate) fn drop_elsewhere<T: Send + 'static>(client: T) {
-    let spawned = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || drop(client));
-    if let Err(error) = spawned {
-        tracing::warn!(%error, "kafka client was closed in place");
+/// A client that is closed on a thread of its own, wherever its last user goes: closing
+/// waits for the client's threads, which must not stop the runtime.
+pub(crate) struct Elsewhere<T: Send + 'static>(Option<T>);
+
+impl<T: Send> Elsewhere<T> {
+    pub(crate) fn new(client: T) -> Self {
+        Self(Some(client))
+    }
+}
+
+impl<T: Send> Deref for Elsewhere<T> {
+    type Target = T;
+
+    #[expect(clippy::expect_used, reason = "only drop takes the client")]
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("the client is there until it is dropped")
+    }
+}
+
+impl<T: Send> Drop for Elsewhere<T> {
+    fn drop(&mut self) {
+        let client = self.0.take();
+        let spawned = std::thread::Builder::new().name("kafka-close".to_owned()).spawn(move || drop(client));
+        if let Err(error) = spawned {
+            tracing::warn!(%error, "kafka client was closed in place");
+        }
     }
 }

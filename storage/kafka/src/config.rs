@@ -171,7 +171,9 @@ impl SaslMechanism {
 pub enum ConfigProblem {
     #[error("event_log.kafka.brokers is empty; name at least one broker as `host:port`")]
     NoBroker,
-    #[error("event_log.kafka.brokers has `{0}`, which is not `host:port`; write it as `kafka-1.example.com:9092`")]
+    #[error(
+        "event_log.kafka.brokers has `{0}`, which is not `host:port`; write it as `kafka-1.example.com:9092`"
+    )]
     Broker(String),
     #[error("event_log.kafka.{key} is `{given}`; use 1 to {max} of a-z A-Z 0-9 . _ -")]
     Name { key: &'static str, given: String, max: usize },
@@ -185,9 +187,7 @@ pub enum ConfigProblem {
         "event_log.kafka.{small} is larger than event_log.kafka.{large}; lower the first or raise the second"
     )]
     Above { small: &'static str, large: &'static str },
-    #[error(
-        "event_log.kafka.tls needs certificate_file and key_file together, or neither of them"
-    )]
+    #[error("event_log.kafka.tls needs certificate_file and key_file together, or neither of them")]
     TlsIncomplete,
     #[error(
         "event_log.kafka.sasl.mechanism PLAIN shows the password to the network; add [event_log.kafka.tls], or use \
@@ -328,7 +328,9 @@ mod text {
         serializer.serialize_str(&value.to_string())
     }
 
-    pub(super) fn deserialize<'de, T: WithUnit, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    pub(super) fn deserialize<'de, T: WithUnit, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<T, D::Error> {
         let text = String::deserialize(deserializer)?;
         T::read(&text).map_err(D::Error::custom)
     }

@@ -58,6 +58,8 @@ pub enum ImportAppendError {
     #[error("Kafka refused the import's batch: {0}; import again, it goes on where it stopped")]
     Refused(String),
     /// All of the batch is there, or nothing.
-    #[error("Kafka did not confirm the import's batch: {0}; check the brokers, then import again: it goes on where it stopped")]
+    #[error(
+        "Kafka did not confirm the import's batch: {0}; check the brokers, then import again: it goes on where it stopped"
+    )]
     InDoubt(String),
 }

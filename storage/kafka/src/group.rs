@@ -17,9 +17,10 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::{ClientContext, TopicPartitionList};
+use serde::Deserialize;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::client::{self, LastError, millis};
+use crate::client::{self, Elsewhere, LastError, millis};
 use crate::error::{CommitError, KafkaError};
 use crate::handle::Inner as Shared;
 use crate::metrics;
@@ -64,9 +65,11 @@ pub struct Membership {
     inner: Arc<Inner>,
 }
 
+type Member = Arc<Elsewhere<BaseConsumer<Context>>>;
+
 struct Inner {
     state: Arc<State>,
-    consumer: Arc<BaseConsumer<Context>>,
+    consumer: Member,
     topics: Topics,
     commit_timeout: Duration,
     changes: tokio::sync::Mutex<UnboundedReceiver<Queued>>,
@@ -117,6 +120,24 @@ impl ClientContext for Context {
     fn error(&self, error: ClientError, reason: &str) {
         self.state.errors.set(&format_args!("{error}: {reason}"));
     }
+
+    fn stats_raw(&self, statistics: &[u8]) {
+        let group = serde_json::from_slice::<Statistics>(statistics);
+        if group.is_ok_and(|statistics| statistics.cgrp.state == "up") {
+            self.state.errors.clear();
+        }
+    }
+}
+
+/// What is read of the client's statistics.
+#[derive(Deserialize)]
+struct Statistics {
+    cgrp: GroupStatistics,
+}
+
+#[derive(Deserialize)]
+struct GroupStatistics {
+    state: String,
 }
 
 impl ConsumerContext for Context {
@@ -167,6 +188,10 @@ impl Context {
     fn revoked(&self, partitions: Vec<Partition>) {
         metrics::group_change(self.stage.name(), "revoked");
         tracing::info!(stage = self.stage.name(), partitions = ?names(&partitions), "kafka partitions revoked");
+        if self.state.stop.load(Ordering::Acquire) {
+            // The owner leaves and has ended all work.
+            return self.state.forget(&partitions);
+        }
         let (sender, released) = sync_channel(0);
         let change =
             Change::Revoked { partitions: partitions.clone(), released: Released { _sender: sender } };
@@ -240,12 +265,12 @@ impl Membership {
             .set("enable.auto.commit", "false")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "latest")
+            .set("statistics.interval.ms", "2000")
             // Nothing is read here; what arrives before a pause takes hold is small.
             .set("fetch.message.max.bytes", "1024")
             .set("queued.max.messages.kbytes", "64");
         let made = |e: ClientError| KafkaError::Client(e.to_string());
-        let consumer: Arc<BaseConsumer<Context>> =
-            Arc::new(client.create_with_context(context).map_err(made)?);
+        let consumer: Member = Arc::new(Elsewhere::new(client.create_with_context(context).map_err(made)?));
         let names: Vec<_> = families.iter().map(|family| shared.topics.name(*family)).collect();
         consumer.subscribe(&names).map_err(made)?;
         let thread = serve(Arc::clone(&consumer), Arc::clone(&state), stage)
@@ -374,11 +399,7 @@ fn is_fence(code: Code) -> bool {
 }
 
 /// Serves rebalances until the membership ends, then leaves the group.
-fn serve(
-    consumer: Arc<BaseConsumer<Context>>,
-    state: Arc<State>,
-    stage: Stage,
-) -> std::io::Result<JoinHandle<()>> {
+fn serve(consumer: Member, state: Arc<State>, stage: Stage) -> std::io::Result<JoinHandle<()>> {
     let work = move || {
         while !state.stop.load(Ordering::Acquire) {
             match consumer.poll(POLL) {

@@ -1,15 +1,15 @@
 //! The one thing that a process opens: producers, readers, groups and questions all
 //! come from here.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use fanal_storage::log::{AppendError, Family, Partition, ReadError};
 use rdkafka::admin::AdminClient;
 use rdkafka::config::ClientConfig;
-use rdkafka::consumer::BaseConsumer;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 
-use crate::client::{self, LastError, Plain, drop_elsewhere};
+use crate::client::{self, Ask, Elsewhere, LastError, Plain};
 use crate::config::KafkaConfig;
 use crate::error::KafkaError;
 use crate::group::Membership;
@@ -33,19 +33,9 @@ pub(crate) struct Inner {
     pub(crate) base: ClientConfig,
     pub(crate) topics: Topics,
     pub(crate) offsets: Offsets,
-    clients: OnceLock<Clients>,
+    admin: Elsewhere<AdminClient<Plain>>,
+    ask: Ask,
     log: KafkaLog,
-}
-
-struct Clients {
-    admin: AdminClient<Plain>,
-    ask: Arc<BaseConsumer<Plain>>,
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        drop_elsewhere((self.clients.take(), self.offsets.take()));
-    }
 }
 
 impl Kafka {
@@ -64,15 +54,14 @@ impl Kafka {
         let made = |e: rdkafka::error::KafkaError| KafkaError::Client(e.to_string());
         let errors = LastError::default();
         let context = || Plain { errors: errors.clone() };
-        let admin = base.create_with_context(context()).map_err(made)?;
+        let admin = Elsewhere::new(base.create_with_context(context()).map_err(made)?);
         let mut asking = base.clone();
         // The end of a partition is its last record, not the last finished transaction.
         asking.set("isolation.level", "read_uncommitted");
-        let ask = Arc::new(asking.create_with_context(context()).map_err(made)?);
+        let ask = Arc::new(Elsewhere::new(asking.create_with_context(context()).map_err(made)?));
         let log = KafkaLog::open(&base, &config, &topics, Arc::clone(&ask))?;
         let offsets = Offsets::new(&base, &config, Arc::clone(&ask));
-        let clients = OnceLock::from(Clients { admin, ask });
-        let inner = Arc::new(Inner { config, base, topics, offsets, clients, log });
+        let inner = Arc::new(Inner { config, base, topics, offsets, admin, ask, log });
         serve(Arc::downgrade(&inner)).map_err(|e| KafkaError::Client(e.to_string()))?;
         Ok(Self { inner })
     }
@@ -89,7 +78,7 @@ impl Kafka {
         });
         let missing = missing.await?;
         let missing: Vec<_> = wanted.iter().filter(|topic| missing.iter().any(|m| m == topic.name)).collect();
-        topics::create(&self.clients()?.admin, &missing, config).await?;
+        topics::create(&self.inner.admin, &missing, config).await?;
         self.ask(move |ask, wanted| topics::wait(ask, wanted, timeout)).await
     }
 
@@ -99,9 +88,8 @@ impl Kafka {
         let mut differences =
             self.ask(move |ask, wanted| topics::differing_shapes(ask, wanted, &config)).await?;
         let wanted = topics::wanted(&self.inner.topics, &self.inner.config);
-        let admin = &self.clients()?.admin;
         let settings =
-            topics::differing_settings(admin, &wanted, &differences, &self.inner.config).await?;
+            topics::differing_settings(&self.inner.admin, &wanted, &differences, &self.inner.config).await?;
         differences.extend(settings);
         Ok(differences)
     }
@@ -210,22 +198,17 @@ impl Kafka {
     /// Why the last question to the brokers failed; `None` since one was answered.
     #[must_use]
     pub fn last_error(&self) -> Option<String> {
-        self.clients().ok().and_then(|clients| {
-            let context: &Arc<Plain> = rdkafka::consumer::Consumer::context(&*clients.ask);
-            context.errors.get()
-        })
-    }
-
-    fn clients(&self) -> Result<&Clients, KafkaError> {
-        self.inner.clients.get().ok_or_else(|| KafkaError::Client("it is closed".to_owned()))
+        self.inner.ask.context().errors.get()
     }
 
     /// Runs a question that blocks beside the runtime.
     async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&BaseConsumer<Plain>, &[topics::Wanted<'_>]) -> Result<T, KafkaError> + Send + 'static,
+        question: impl FnOnce(&BaseConsumer<Plain>, &[topics::Wanted<'_>]) -> Result<T, KafkaError>
+        + Send
+        + 'static,
     ) -> Result<T, KafkaError> {
-        let (inner, ask) = (Arc::clone(&self.inner), Arc::clone(&self.clients()?.ask));
+        let (inner, ask) = (Arc::clone(&self.inner), Arc::clone(&self.inner.ask));
         blocking(move || question(&ask, &topics::wanted(&inner.topics, &inner.config))).await
     }
 }
@@ -249,9 +232,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 fn serve(inner: Weak<Inner>) -> std::io::Result<()> {
     let work = move || {
         while let Some(inner) = inner.upgrade() {
-            if let Some(clients) = inner.clients.get() {
-                while clients.ask.poll(Duration::ZERO).is_some() {}
-            }
+            while inner.ask.poll(Duration::ZERO).is_some() {}
             inner.offsets.serve();
             drop(inner);
             std::thread::sleep(SERVE_INTERVAL);

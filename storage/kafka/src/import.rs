@@ -19,7 +19,7 @@ use rdkafka::producer::{BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Deserialize;
 
-use crate::client::{LastError, Plain, drop_elsewhere, millis};
+use crate::client::{Elsewhere, LastError, Plain, millis};
 use crate::error::{ImportAppendError, KafkaError};
 use crate::handle::{Inner as Shared, blocking};
 use crate::producer::{Pending, RawProducer, check_sizes, make, settings};
@@ -80,21 +80,9 @@ impl ImportLog {
         let result = done.unwrap_or_else(|e| Err(ImportAppendError::InDoubt(e.to_string())));
         if matches!(result, Err(ImportAppendError::Fenced | ImportAppendError::InDoubt(_))) {
             // Whoever goes on must ask again where.
-            self.close();
+            self.producer.lock().unwrap_or_else(PoisonError::into_inner).take();
         }
         result
-    }
-
-    fn close(&self) {
-        if let Some(producer) = self.producer.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            drop_elsewhere(producer);
-        }
-    }
-}
-
-impl Drop for ImportLog {
-    fn drop(&mut self) {
-        self.close();
     }
 }
 
@@ -129,7 +117,9 @@ struct Marked<'b> {
 
 fn positions_of(batch: &Batch) -> Result<Vec<Marked<'_>>, ImportAppendError> {
     let mut marked = Vec::new();
-    for (_, head, value) in batch.records().filter(|(topic, key, _)| *topic == Topic::Positions && !key.is_empty()) {
+    for (_, head, value) in
+        batch.records().filter(|(topic, key, _)| *topic == Topic::Positions && !key.is_empty())
+    {
         let links: Links =
             serde_json::from_slice(value).map_err(|e| ImportAppendError::Position(e.to_string()))?;
         let key = |prefix: &str| [head, prefix.as_bytes()].concat();
@@ -156,8 +146,7 @@ fn send(
         let record = BaseRecord::with_opaque_to(topic, Arc::clone(&pending)).key(&position.key);
         producer.send(record.payload(position.value)).map_err(|(e, _)| e)?;
         if let Some(replaced) = &position.replaces {
-            let record =
-                BaseRecord::<_, [u8], _>::with_opaque_to(topic, Arc::clone(&pending)).key(replaced);
+            let record = BaseRecord::<_, [u8], _>::with_opaque_to(topic, Arc::clone(&pending)).key(replaced);
             producer.send(record).map_err(|(e, _)| e)?;
         }
     }
@@ -208,13 +197,13 @@ pub(crate) async fn positions(shared: &Arc<Shared>, head: &[u8; 32]) -> Result<V
         .set("enable.partition.eof", "true");
     let made = |e: ClientError| unreadable(KafkaError::Client(e.to_string()));
     let consumer: StreamConsumer<Plain> = client.create_with_context(Plain::default()).map_err(made)?;
+    let consumer = Elsewhere::new(consumer);
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&topic, 0, Offset::Beginning).map_err(made)?;
     consumer.assign(&list).map_err(made)?;
-    let consumer = Closing(Some(consumer));
     let mut found = BTreeMap::new();
     let idle = shared.config.request_timeout.0 + TRANSACTION_TIMEOUT;
-    while let Some(consumer) = &consumer.0 {
+    loop {
         match within(idle, consumer.recv()).await? {
             Ok(message) => {
                 if let Some(prefix) = message.key().and_then(|key| key.strip_prefix(head)) {
@@ -232,20 +221,12 @@ pub(crate) async fn positions(shared: &Arc<Shared>, head: &[u8; 32]) -> Result<V
     Ok(found.into_values().collect())
 }
 
-/// Closes the client beside the runtime.
-struct Closing(Option<StreamConsumer<Plain>>);
-
-impl Drop for Closing {
-    fn drop(&mut self) {
-        if let Some(consumer) = self.0.take() {
-            drop_elsewhere(consumer);
-        }
-    }
-}
-
 async fn within<T>(idle: Duration, event: impl Future<Output = T>) -> Result<T, ReadError> {
     let late = |_| {
-        unreadable(KafkaError::Unreachable { what: "positions of imports", detail: "no answer in time".to_owned() })
+        unreadable(KafkaError::Unreachable {
+            what: "positions of imports",
+            detail: "no answer in time".to_owned(),
+        })
     };
     tokio::time::timeout(idle, event).await.map_err(late)
 }

@@ -23,7 +23,10 @@ pub fn describe() {
     describe_gauge!(HOT_KEYS, "Keys whose records go to the overflow topic now.");
     describe_counter!(RENEWED, "Producers that were replaced after an error that ends a producer.");
     describe_gauge!(LAG, "Records of a partition behind the offset that a stage has committed.");
-    describe_counter!(REBALANCES, "Changes of a group member's partitions by kind: assigned, revoked or lost.");
+    describe_counter!(
+        REBALANCES,
+        "Changes of a group member's partitions by kind: assigned, revoked or lost."
+    );
 }
 
 pub(crate) fn produced(records: u64) {

@@ -2,18 +2,21 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanal_storage::log::Partition;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::{Offset, TopicPartitionList};
 
-use crate::client::Plain;
+use crate::client::{Ask, Elsewhere, Plain};
 use crate::config::KafkaConfig;
 use crate::error::KafkaError;
 use crate::handle::blocking;
 use crate::topics::Topics;
+
+/// Between two tries of a question.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
 
 /// Who reads the event log; each has a consumer group of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,34 +44,24 @@ impl Stage {
     }
 }
 
-type Client = Arc<BaseConsumer<Plain>>;
-
 /// The clients that ask; one for each group, made when it is needed.
 pub(crate) struct Offsets {
     base: ClientConfig,
     config: KafkaConfig,
-    ask: Mutex<Option<Client>>,
-    groups: Mutex<HashMap<Stage, Client>>,
+    ask: Ask,
+    groups: Mutex<HashMap<Stage, Ask>>,
 }
 
 impl Offsets {
-    pub(crate) fn new(base: &ClientConfig, config: &KafkaConfig, ask: Client) -> Self {
+    pub(crate) fn new(base: &ClientConfig, config: &KafkaConfig, ask: Ask) -> Self {
         let (base, config) = (base.clone(), config.clone());
-        Self { base, config, ask: Mutex::new(Some(ask)), groups: Mutex::default() }
+        Self { base, config, ask, groups: Mutex::default() }
     }
 
     /// First offset and end of a partition.
     pub(crate) async fn range(&self, topic: String, index: i32) -> Result<(u64, u64), KafkaError> {
-        let ask = self.ask.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let ask = ask.ok_or_else(|| KafkaError::Client("it is closed".to_owned()))?;
-        let timeout = self.config.request_timeout.0;
-        blocking(move || {
-            let (start, end) = ask.fetch_watermarks(&topic, index, timeout).map_err(|e| {
-                KafkaError::Unreachable { what: "offsets", detail: format!("{topic} [{index}]: {e}") }
-            })?;
-            Ok((u64::try_from(start).unwrap_or(0), u64::try_from(end).unwrap_or(0)))
-        })
-        .await
+        let (ask, timeout) = (Arc::clone(&self.ask), self.config.request_timeout.0);
+        blocking(move || patiently_range(&ask, &topic, index, timeout)).await
     }
 
     pub(crate) async fn committed(
@@ -126,7 +119,7 @@ impl Offsets {
         tokio::time::timeout(self.config.request_timeout.0, commit).await.map_err(late)?
     }
 
-    fn client(&self, stage: Stage) -> Result<Client, KafkaError> {
+    fn client(&self, stage: Stage) -> Result<Ask, KafkaError> {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = groups.get(&stage) {
             return Ok(Arc::clone(client));
@@ -134,7 +127,7 @@ impl Offsets {
         let mut config = self.base.clone();
         config.set("group.id", stage.group(&self.config)).set("enable.auto.commit", "false");
         let client = config.create_with_context(Plain::default());
-        let client: Client = Arc::new(client.map_err(|e| KafkaError::Client(e.to_string()))?);
+        let client = Arc::new(Elsewhere::new(client.map_err(|e| KafkaError::Client(e.to_string()))?));
         groups.insert(stage, Arc::clone(&client));
         Ok(client)
     }
@@ -147,12 +140,29 @@ impl Offsets {
             while client.poll(Duration::ZERO).is_some() {}
         }
     }
+}
 
-    /// The clients themselves, for a place where they can be dropped.
-    pub(crate) fn take(&self) -> (Option<Client>, Vec<Client>) {
-        let ask = self.ask.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        (ask, groups.drain().map(|(_, client)| client).collect())
+/// Blocks. A partition that moves between brokers is asked for again.
+fn patiently_range(
+    ask: &BaseConsumer<Plain>,
+    topic: &str,
+    index: i32,
+    timeout: Duration,
+) -> Result<(u64, u64), KafkaError> {
+    let until = Instant::now() + timeout;
+    loop {
+        let left = until.saturating_duration_since(Instant::now()).max(RETRY_PAUSE);
+        match ask.fetch_watermarks(topic, index, left) {
+            Ok((start, end)) => {
+                ask.context().errors.clear();
+                return Ok((u64::try_from(start).unwrap_or(0), u64::try_from(end).unwrap_or(0)));
+            }
+            Err(error) if Instant::now() >= until => {
+                let detail = format!("{topic} [{index}]: {error}");
+                return Err(KafkaError::Unreachable { what: "offsets", detail });
+            }
+            Err(_) => std::thread::sleep(RETRY_PAUSE),
+        }
     }
 }
 

@@ -5,15 +5,15 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use fanal_storage::log::{AppendError, Appended, Batch, EventLog, Family, Partition, Topic};
+use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
 use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::ClientContext;
 use tokio::sync::oneshot;
 
-use crate::client::{self, LastError, Plain, drop_elsewhere, millis};
+use crate::client::{self, Ask, Elsewhere, LastError, millis};
 use crate::config::KafkaConfig;
 use crate::error::KafkaError;
 use crate::hot::HotKeys;
@@ -44,7 +44,7 @@ pub(crate) fn settings(base: &ClientConfig, config: &KafkaConfig, timeout: Durat
     client
 }
 
-pub(crate) type RawProducer = ThreadedProducer<Deliveries>;
+pub(crate) type RawProducer = Elsewhere<ThreadedProducer<Deliveries>>;
 
 /// Where confirmations arrive.
 pub(crate) struct Deliveries {
@@ -218,14 +218,7 @@ struct Inner {
     /// Where the next batch's hot records go.
     overflow: AtomicUsize,
     errors: LastError,
-    ask: Arc<BaseConsumer<Plain>>,
-}
-
-impl Drop for Inner {
-    fn drop(&mut self) {
-        let producer = self.producer.get_mut().unwrap_or_else(PoisonError::into_inner);
-        drop_elsewhere(Arc::clone(producer));
-    }
+    ask: Ask,
 }
 
 impl KafkaLog {
@@ -233,7 +226,7 @@ impl KafkaLog {
         base: &ClientConfig,
         config: &KafkaConfig,
         topics: &Topics,
-        ask: Arc<BaseConsumer<Plain>>,
+        ask: Ask,
     ) -> Result<Self, KafkaError> {
         let settings = settings(base, config, config.confirm_timeout.0);
         let errors = LastError::default();
@@ -270,8 +263,7 @@ impl KafkaLog {
     }
 
     pub(crate) async fn seal(&self, partition: Partition) -> Result<u64, AppendError> {
-        let headers =
-            OwnedHeaders::new().insert(Header { key: KIND_HEADER, value: Some(SEAL_KIND) });
+        let headers = OwnedHeaders::new().insert(Header { key: KIND_HEADER, value: Some(SEAL_KIND) });
         let (topic, index) = self.inner.topics.place(partition);
         let (pending, answer) = self.inner.pending(1, 0)?;
         let producer = self.inner.producer();
@@ -407,7 +399,10 @@ impl Inner {
         let looked = tokio::task::spawn_blocking(look).await;
         let unavailable = |detail: String| Err(AppendError::Unavailable(detail));
         match looked {
-            Ok(Ok(true)) => Ok(Appended { partition: Partition::EMBEDDED, base_offset: 0 }),
+            Ok(Ok(true)) => {
+                self.errors.clear();
+                Ok(Appended { partition: Partition::EMBEDDED, base_offset: 0 })
+            }
             Ok(Ok(false)) => unavailable("a partition of beacons has no leader".to_owned()),
             Ok(Err(error)) => unavailable(self.errors.get().unwrap_or_else(|| error.to_string())),
             Err(error) => unavailable(error.to_string()),
@@ -429,7 +424,7 @@ impl Inner {
             Ok(new) => {
                 tracing::warn!(error = ?broken.client().fatal_error(), "kafka producer was replaced");
                 metrics::renewed();
-                drop_elsewhere(std::mem::replace(&mut *producer, Arc::new(new)));
+                *producer = Arc::new(new);
             }
             Err(error) => tracing::error!(%error, "kafka producer cannot be replaced"),
         }
@@ -468,5 +463,6 @@ pub(crate) fn make(
     errors: &LastError,
 ) -> Result<RawProducer, KafkaError> {
     let deliveries = Deliveries { errors: errors.clone(), topics: topics.clone() };
-    settings.create_with_context(deliveries).map_err(|e| KafkaError::Client(e.to_string()))
+    let producer = settings.create_with_context(deliveries);
+    producer.map(Elsewhere::new).map_err(|e| KafkaError::Client(e.to_string()))
 }

@@ -16,7 +16,7 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::{ClientContext, TopicPartitionList};
 use serde::Deserialize;
 
-use crate::client::{self, LastError, drop_elsewhere};
+use crate::client::{self, Elsewhere, LastError};
 use crate::error::KafkaError;
 use crate::handle::Inner;
 use crate::record::classify;
@@ -32,7 +32,7 @@ const RETRY_PAUSE: Duration = Duration::from_millis(500);
 /// Records of one partition.
 pub struct KafkaReader {
     inner: Arc<Inner>,
-    consumer: Option<StreamConsumer<Watch>>,
+    consumer: Elsewhere<StreamConsumer<Watch>>,
     progress: Progress,
 }
 
@@ -68,8 +68,12 @@ impl ClientContext for Watch {
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
-        if let Some(end) = fetched_end(statistics, &self.topic, &self.index) {
+        let Ok(statistics) = serde_json::from_slice::<Statistics>(statistics) else { return };
+        if let Some(end) = statistics.fetched_end(&self.topic, &self.index) {
             self.fetched_end.fetch_max(end, Ordering::AcqRel);
+        }
+        if statistics.leader_is_up(&self.topic, &self.index) {
+            self.errors.clear();
         }
     }
 }
@@ -79,6 +83,7 @@ impl ConsumerContext for Watch {}
 /// What is read of the client's statistics.
 #[derive(Deserialize)]
 struct Statistics {
+    brokers: std::collections::HashMap<String, BrokerStatistics>,
     topics: std::collections::HashMap<String, TopicStatistics>,
 }
 
@@ -89,12 +94,30 @@ struct TopicStatistics {
 
 #[derive(Deserialize)]
 struct PartitionStatistics {
+    leader: i32,
     eof_offset: i64,
 }
 
-fn fetched_end(statistics: &[u8], topic: &str, index: &str) -> Option<u64> {
-    let statistics: Statistics = serde_json::from_slice(statistics).ok()?;
-    u64::try_from(statistics.topics.get(topic)?.partitions.get(index)?.eof_offset).ok()
+#[derive(Deserialize)]
+struct BrokerStatistics {
+    nodeid: i32,
+    state: String,
+}
+
+impl Statistics {
+    fn partition(&self, topic: &str, index: &str) -> Option<&PartitionStatistics> {
+        self.topics.get(topic)?.partitions.get(index)
+    }
+
+    fn fetched_end(&self, topic: &str, index: &str) -> Option<u64> {
+        u64::try_from(self.partition(topic, index)?.eof_offset).ok()
+    }
+
+    fn leader_is_up(&self, topic: &str, index: &str) -> bool {
+        self.partition(topic, index).is_some_and(|partition| {
+            self.brokers.values().any(|broker| broker.nodeid == partition.leader && broker.state == "UP")
+        })
+    }
 }
 
 impl KafkaReader {
@@ -109,7 +132,7 @@ impl KafkaReader {
             fetched_end: Arc::default(),
             errors: LastError::default(),
         };
-        let consumer = Some(connect(&inner, &progress).map_err(unreadable)?);
+        let consumer = connect(&inner, &progress).map_err(unreadable)?;
         Ok(Self { inner, consumer, progress })
     }
 
@@ -132,8 +155,9 @@ impl KafkaReader {
 
     /// Takes what has been fetched; `None` when there is nothing.
     fn take(&mut self, first: Option<Taken>, max_bytes: usize) -> Option<Chunk> {
-        let Self { consumer: Some(consumer), progress, .. } = self else { return None };
-        let mut chunk = first.map_or_else(|| Chunk::of(progress.partition, progress.position), |taken| taken.0);
+        let Self { consumer, progress, .. } = self;
+        let mut chunk =
+            first.map_or_else(|| Chunk::of(progress.partition, progress.position), |taken| taken.0);
         // All before this has been fetched, so it is passed once nothing is left to take.
         let fetched_end = progress.fetched_end.load(Ordering::Acquire);
         let drained = loop {
@@ -160,10 +184,7 @@ impl KafkaReader {
             Ok((start, end)) => {
                 in_range(self.progress.position, start, end)?;
                 self.progress.fetched_end = Arc::default();
-                let consumer = connect(&self.inner, &self.progress).map_err(unreadable)?;
-                if let Some(old) = self.consumer.replace(consumer) {
-                    drop_elsewhere(old);
-                }
+                self.consumer = connect(&self.inner, &self.progress).map_err(unreadable)?;
                 self.progress.out_of_range = false;
             }
             Err(error) => {
@@ -188,9 +209,7 @@ impl EventSource for KafkaReader {
             if let Some(chunk) = self.take(None, max_bytes) {
                 return Ok(chunk);
             }
-            let Self { consumer: Some(consumer), progress, .. } = &mut *self else {
-                return Err(ReadError::Closed);
-            };
+            let Self { consumer, progress, .. } = &mut *self;
             let mut chunk = Chunk::of(progress.partition, progress.position);
             // Nothing is lost when the wait is given up: what was received is in the
             // chunk before anything else is awaited.
@@ -212,14 +231,6 @@ impl EventSource for KafkaReader {
 
     fn position(&self) -> u64 {
         self.progress.position
-    }
-}
-
-impl Drop for KafkaReader {
-    fn drop(&mut self) {
-        if let Some(consumer) = self.consumer.take() {
-            drop_elsewhere(consumer);
-        }
     }
 }
 
@@ -257,7 +268,7 @@ impl Progress {
     }
 }
 
-fn connect(inner: &Inner, progress: &Progress) -> Result<StreamConsumer<Watch>, KafkaError> {
+fn connect(inner: &Inner, progress: &Progress) -> Result<Elsewhere<StreamConsumer<Watch>>, KafkaError> {
     let (topic, index) = inner.topics.place(progress.partition);
     let prefetch = inner.config.prefetch_bytes.0;
     let mut client = inner.base.clone();
@@ -275,7 +286,10 @@ fn connect(inner: &Inner, progress: &Progress) -> Result<StreamConsumer<Watch>, 
         .set("fetch.queue.backoff.ms", "20")
         .set("fetch.message.max.bytes", (prefetch / 4).max(64 << 10).to_string())
         .set("fetch.max.bytes", prefetch.max(inner.config.record_bytes_max.0 + (1 << 20)).to_string())
-        .set("receive.message.max.bytes", (prefetch + inner.config.record_bytes_max.0 * 2 + (8 << 20)).to_string())
+        .set(
+            "receive.message.max.bytes",
+            (prefetch + inner.config.record_bytes_max.0 * 2 + (8 << 20)).to_string(),
+        )
         .set("queued.max.messages.kbytes", (prefetch / 1024).to_string())
         .set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
     let watch = Watch {
@@ -285,9 +299,8 @@ fn connect(inner: &Inner, progress: &Progress) -> Result<StreamConsumer<Watch>, 
         index: index.to_string(),
     };
     let made = |e: ClientError| KafkaError::Client(e.to_string());
-    let consumer: StreamConsumer<Watch> = client.create_with_context(watch).map_err(made)?;
-    let list: TopicPartitionList =
-        crate::offsets::list(&inner.topics, progress.partition, progress.position);
+    let consumer = Elsewhere::new(client.create_with_context::<_, StreamConsumer<_>>(watch).map_err(made)?);
+    let list: TopicPartitionList = crate::offsets::list(&inner.topics, progress.partition, progress.position);
     consumer.assign(&list).map_err(made)?;
     Ok(consumer)
 }
@@ -358,11 +371,16 @@ mod tests {
 
     #[test]
     fn the_fetched_end_is_read_from_the_statistics() {
-        let json = br#"{"name":"x","topics":{"t":{"topic":"t","partitions":{"3":{"partition":3,"eof_offset":7},
-            "-1":{"eof_offset":-1001}}}}}"#;
-        assert_eq!(fetched_end(json, "t", "3"), Some(7));
-        assert_eq!(fetched_end(json, "t", "-1"), None);
-        assert_eq!(fetched_end(json, "other", "3"), None);
-        assert_eq!(fetched_end(b"{", "t", "3"), None);
+        let statistics: Statistics = serde_json::from_str(
+            r#"{"name":"x","brokers":{"a:1/1":{"nodeid":1,"state":"UP"},"b:1/2":{"nodeid":2,"state":"DOWN"}},
+            "topics":{"t":{"topic":"t","partitions":{"3":{"leader":1,"eof_offset":7},
+            "-1":{"leader":2,"eof_offset":-1001}}}}}"#,
+        )
+        .unwrap();
+        assert_eq!(statistics.fetched_end("t", "3"), Some(7));
+        assert_eq!(statistics.fetched_end("t", "-1"), None);
+        assert_eq!(statistics.fetched_end("other", "3"), None);
+        assert!(statistics.leader_is_up("t", "3"));
+        assert!(!statistics.leader_is_up("t", "-1"));
     }
 }

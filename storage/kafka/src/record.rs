@@ -167,7 +167,10 @@ mod tests {
         assert_eq!(records.len(), 4);
         for record in &records[2..] {
             let letter = DeadLetter::decode(&record.value).unwrap();
-            assert_eq!((letter.site_code, letter.reason, letter.received_at_ms), ("two", "unaccounted", 60_000));
+            assert_eq!(
+                (letter.site_code, letter.reason, letter.received_at_ms),
+                ("two", "unaccounted", 60_000)
+            );
             assert_eq!((record.family, &*record.key), (Family::Dead, &b"two"[..]));
         }
     }
@@ -200,7 +203,11 @@ mod tests {
             (None, &[], Topic::Foreign),
         ];
         for (value, headers, topic) in cases {
-            assert_eq!(classify(Family::Overflow, None, value, headers.iter().copied()), topic, "{headers:?}");
+            assert_eq!(
+                classify(Family::Overflow, None, value, headers.iter().copied()),
+                topic,
+                "{headers:?}"
+            );
         }
     }
 }

@@ -123,9 +123,9 @@ struct Found {
 /// Blocks. `None` if there is no such topic.
 fn find(ask: &BaseConsumer<Plain>, topic: &str, timeout: Duration) -> Result<Option<Found>, KafkaError> {
     let unreachable = |detail: String| KafkaError::Unreachable { what: "topics", detail };
-    let metadata = ask.fetch_metadata(Some(topic), timeout).map_err(|e| {
-        unreachable(ask.context().errors.get().unwrap_or_else(|| e.to_string()))
-    })?;
+    let metadata = ask
+        .fetch_metadata(Some(topic), timeout)
+        .map_err(|e| unreachable(ask.context().errors.get().unwrap_or_else(|| e.to_string())))?;
     ask.context().errors.clear();
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
         return Ok(None);
@@ -137,7 +137,9 @@ fn find(ask: &BaseConsumer<Plain>, topic: &str, timeout: Duration) -> Result<Opt
             RDKafkaErrorCode::LeaderNotAvailable => {
                 Ok(Some(Found { partitions: 0, replication: 0, led: false }))
             }
-            code => Err(KafkaError::Refused { what: "the list of topics", detail: format!("{topic}: {code}") }),
+            code => {
+                Err(KafkaError::Refused { what: "the list of topics", detail: format!("{topic}: {code}") })
+            }
         };
     }
     let partitions = found.partitions();

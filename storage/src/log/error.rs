@@ -91,7 +91,7 @@ impl RepairError {
 pub enum AppendError {
     #[error("the disk of the event log is full; free space, appends go on by themselves")]
     Full,
-    #[error("the disk of the event log is slower than what arrives; send again in a moment")]
+    #[error("the event log is slower than what arrives; send again in a moment")]
     Overloaded,
     #[error("the event log is closed; send again after the restart")]
     Closed,

@@ -1,0 +1,10 @@
+//! The event log on a real Kafka broker: `make test` starts one. Every test has topics
+//! and groups of its own, so that tests run beside each other and again.
+
+mod failures;
+mod group;
+mod import;
+mod log;
+mod other_client;
+mod support;
+mod topics;
