@@ -18,6 +18,7 @@ use fanal_storage::log::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Mode {
     Takes,
+    TakesAfter(Duration),
     Refuses(AppendError),
     /// Neither stores nor answers.
     Hangs,
@@ -92,6 +93,7 @@ impl<L: EventLog> EventLog for Flaky<L> {
         let mode = self.mode.lock().unwrap().clone();
         match mode {
             Mode::Takes => {}
+            Mode::TakesAfter(time) => tokio::time::sleep(time).await,
             Mode::Refuses(error) => return Err(error),
             Mode::Hangs => return pending().await,
             Mode::TakesSilently => {

@@ -286,23 +286,28 @@ async fn without_room_the_spool_asks_the_log_itself_whether_it_is_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn steady_traffic_does_not_keep_the_spool_in_use() {
     let (dir, inner) = (tempfile::tempdir().unwrap(), memory());
-    let spool = Running::start(&inner, settings(dir.path()));
+    let mut patient = settings(dir.path());
+    patient.confirm_timeout = Duration::from_secs(2);
+    patient.drain_timeout = Duration::from_secs(2);
+    patient.drain_batch_bytes = 1 << 20;
+    let spool = Running::start(&inner, patient);
     let (ended, mut tasks) = (Arc::new(AtomicBool::new(false)), Vec::new());
     inner.set(Mode::Refuses(away()));
-    for task in 0..8 {
+    for task in 0..32 {
         let (log, ended) = (spool.log.clone(), Arc::clone(&ended));
         tasks.push(tokio::spawn(async move {
             let mut n = 0;
             while !ended.load(Ordering::Relaxed) {
                 log.append(one(format!("{task}-{n}"))).await.unwrap();
                 n += 1;
-                tokio::time::sleep(Duration::from_micros(200)).await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
             }
             n
         }));
     }
     soon("much waits", || spool.log.waiting() > 2000).await;
-    inner.set(Mode::Takes);
+    // While a batch is on its way, the next lines always come.
+    inner.set(Mode::TakesAfter(Duration::from_millis(20)));
     soon("requests go to the log again", || !spool.log.is_spooling()).await;
     ended.store(true, Ordering::Relaxed);
     let mut sent = 0;
