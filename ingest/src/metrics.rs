@@ -48,3 +48,20 @@ pub(crate) fn append(seconds: f64) {
 pub(crate) fn cookie(action: &'static str) {
     counter!(COOKIES, "action" => action).increment(1);
 }
+
+#[cfg(test)]
+mod tests {
+    use fanal_service::metrics::Metrics;
+
+    use super::*;
+
+    #[test]
+    fn lines_without_an_outcome_are_counted() {
+        let recorder = Metrics::install().unwrap();
+        lines(10, Counts { received: 4, accepted: 3, rejected: 1 });
+        assert!(!recorder.render().contains(UNACCOUNTED));
+        lines(10, Counts { received: 5, accepted: 1, rejected: 1 });
+        let text = recorder.render();
+        assert!(text.contains("ingest_lines_unaccounted_total 3\n"), "{text}");
+    }
+}
