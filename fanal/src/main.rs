@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Command::Dev(arguments) => commands::dev::run(&arguments, &output),
         Command::Import(arguments) => commands::import::run(&arguments, &output),
         Command::Rebuild(arguments) => commands::rebuild::run(&arguments, &output),
+        Command::DeadLetters(arguments) => commands::dead_letters::run(&arguments, &output),
         Command::Reconcile(arguments) => commands::reconcile::run(&arguments, &output),
         Command::Doctor(arguments) => commands::doctor::run(&arguments, &output),
         Command::Config(arguments) => commands::config::run(&arguments, &output),

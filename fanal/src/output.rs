@@ -19,6 +19,11 @@ impl Output {
         Self { is_json }
     }
 
+    /// Whether machines read it.
+    pub(crate) fn is_json(&self) -> bool {
+        self.is_json
+    }
+
     /// Prints one result: `text` for people, `value` for machines.
     pub(crate) fn result(&self, text: &str, value: &impl Serialize) {
         if self.is_json {

@@ -2,6 +2,7 @@
 
 pub(crate) mod clickhouse_server;
 pub(crate) mod config;
+pub(crate) mod dead_letters;
 pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod import;
@@ -38,6 +39,8 @@ pub(crate) enum Command {
     Import(import::Arguments),
     /// Make events and visits of a range of days anew from the raw archive.
     Rebuild(rebuild::Arguments),
+    /// List rejected lines, read them again by today's rules, or drop them.
+    DeadLetters(dead_letters::Arguments),
     /// Prove that nothing was lost: received = accepted + rejected, and so on to the tables.
     Reconcile(reconcile::Arguments),
     /// Walk one test event through every stage and check what surrounds them.

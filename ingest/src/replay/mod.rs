@@ -10,6 +10,7 @@ mod handled;
 mod judge;
 mod letters;
 mod run;
+mod target;
 
 use fanal_storage::archive::ArchiveError;
 use thiserror::Error;
@@ -20,6 +21,7 @@ pub use filter::{LetterFilter, LetterId};
 pub use handled::Action;
 pub use letters::{DeadLetterStore, Letter};
 pub use run::{Listed, ListedLetter, ReplayOptions, ReplayProgress, ReplayReport, Replayer};
+pub use target::LogTarget;
 
 /// Why dead letters cannot be read or replayed. What is durable stays; running the same
 /// again goes on there.

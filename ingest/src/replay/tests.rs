@@ -64,11 +64,14 @@ impl World {
         DeadLetterStore::new(Arc::new(LocalFileSystem::new_with_prefix(self.archive_dir()).unwrap()))
     }
 
-    async fn replay(&self, filter: &LetterFilter) -> Result<ReplayReport, ReplayError> {
+    fn options(&self) -> ReplayOptions {
         let sites = self.sites.iter().map(|site| Site::new(SiteCode::parse(site).unwrap()));
         let key = AddressKey::load_or_create(&self.dir.path().join("key")).unwrap();
-        let options = ReplayOptions { sites: SiteDirectory::of(sites), key, limits: Limits::default() };
-        Replayer::new(self.store(), self, AT_MS).replay(filter, u64::MAX, options, |_| {}).await
+        ReplayOptions { sites: SiteDirectory::of(sites), key, limits: Limits::default() }
+    }
+
+    async fn replay(&self, filter: &LetterFilter) -> Result<ReplayReport, ReplayError> {
+        Replayer::new(self.store(), self, AT_MS).replay(filter, u64::MAX, self.options(), |_| {}).await
     }
 
     async fn drop_letters(&self, filter: &LetterFilter, limit: u64) -> ReplayReport {
@@ -264,6 +267,16 @@ async fn the_line_of_a_get_keeps_what_its_query_says() {
     let (beacons, ..) = world.contents();
     let beacon = Beacon::decode(&beacons[0]).unwrap();
     assert_eq!((beacon.sdk_name, beacon.sdk_version, beacon.line), ("PYTHON", "3.1", query.as_bytes()));
+}
+
+#[tokio::test]
+async fn an_event_log_is_target_enough() {
+    let world = World::new();
+    world.letters(&[letter(Source::Http, RejectReason::LineTooLong, GOOD.as_bytes())]).await;
+    let target = LogTarget::new(world.log.appender());
+    let replayer = Replayer::new(world.store(), target, AT_MS);
+    let report = replayer.replay(&all(), u64::MAX, world.options(), |_| {}).await.unwrap();
+    assert_eq!((report.accepted, world.contents().0.len()), (1, 1));
 }
 
 #[tokio::test]
