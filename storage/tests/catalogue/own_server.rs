@@ -31,7 +31,7 @@ impl OwnServer {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status()
-            .expect("mariadb-install-db is missing: run `scripts/install.sh tools`, or `make test`");
+            .expect("mariadb-install-db is missing: run `scripts/install.sh stack`, or `make test`");
         assert!(installed.success(), "mariadb-install-db failed");
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = spawn(folder.path(), port, &options);
@@ -106,7 +106,7 @@ fn spawn(folder: &Path, port: u16, options: &[String]) -> Child {
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
-        .expect("mariadbd is missing: run `scripts/install.sh tools`, or `make test`")
+        .expect("mariadbd is missing: run `scripts/install.sh stack`, or `make test`")
 }
 
 /// Debian keeps it where only root's PATH looks.
