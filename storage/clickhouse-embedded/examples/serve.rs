@@ -1,5 +1,6 @@
 //! The embedded ClickHouse as a process of its own, for tests and by hand:
-//! `serve --data-dir DIR [--library FILE] [--listen ADDR] [--connections N] [--waiting N] [--password P]`.
+//! `serve --data-dir DIR [--library FILE] [--listen ADDR] [--connections N] [--waiting N] [--password P]
+//! [--engine-config FILE]`.
 //! Prints its address when it is bound; ends on SIGTERM or SIGINT.
 #![expect(clippy::print_stdout, reason = "a command prints")]
 
@@ -31,7 +32,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
             "--library" => library = Some(value.into()),
             "--data-dir" => data_dir = Some(value.into()),
             "--listen" => listen = value,
-            "--connections" | "--waiting" | "--password" | "--drain-ms" => rest.push((name, value)),
+            "--connections" | "--waiting" | "--password" | "--drain-ms" | "--engine-config" => rest.push((name, value)),
             other => return Err(format!("unknown argument {other}").into()),
         }
     }
@@ -44,6 +45,7 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
         match name.as_str() {
             "--connections" => config.connections = value.parse()?,
             "--waiting" => config.waiting_max = value.parse()?,
+            "--engine-config" => config.engine_config_file = Some(value.into()),
             "--drain-ms" => config.drain_max = std::time::Duration::from_millis(value.parse()?),
             _ => config.password = Some(value),
         }

@@ -45,6 +45,8 @@ pub struct ServerConfig {
     pub library: PathBuf,
     /// Folder of the engine's data; made if it is missing.
     pub data_dir: PathBuf,
+    /// The engine's own configuration (XML or YAML), such as `remote_servers`.
+    pub engine_config_file: Option<PathBuf>,
     /// Statements that run at the same time.
     pub connections: usize,
     /// Requests that may wait for a free place; more get 503 with code 202.
@@ -71,6 +73,7 @@ impl ServerConfig {
         Self {
             library,
             data_dir,
+            engine_config_file: None,
             connections: 8,
             waiting_max: 128,
             query_bytes_max: 16 << 20,

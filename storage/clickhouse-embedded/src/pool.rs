@@ -114,10 +114,14 @@ impl Pool {
         let path = config.data_dir.to_str().ok_or_else(|| {
             directory_error(&config.data_dir, std::io::Error::other("its name is not UTF-8"))
         })?;
+        // A server takes no bare expression for a select.
+        let mut arguments = vec![format!("--path={path}"), "--implicit_select=0".to_owned()];
+        if let Some(file) = &config.engine_config_file {
+            arguments.push(format!("--config-file={}", file.display()));
+        }
         let engine = Arc::new(Engine {
             library,
-            // A server takes no bare expression for a select.
-            arguments: vec![format!("--path={path}"), "--implicit_select=0".to_owned()],
+            arguments,
             results,
             settings: config.settings.clone(),
             query_bytes_max: config.query_bytes_max,
