@@ -10,6 +10,7 @@ use std::time::Instant;
 use fanal_etl::stream::{Engine, EngineConfig};
 use fanal_etl::visit::{Scan, VisitPolicy, VisitorEvent};
 use fanal_model::{Beacon, Source};
+use fanal_storage::log::Partition;
 
 const VISITORS: u64 = 50_000;
 const VISITS: u64 = 2;
@@ -82,17 +83,25 @@ fn fold(beacons: &[Vec<u8>], policy: &VisitPolicy) -> (f64, u64, u64) {
 /// Seconds and distinct visits written of one pass through the engine.
 fn stream(in_time: &[&Vec<u8>], policy: &VisitPolicy) -> (f64, u64) {
     let began = Instant::now();
-    let mut engine = Engine::new(EngineConfig { partition: 0, allowed_lateness_ms: 120_000 }, 0);
+    let mut engine =
+        Engine::new(EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: 120_000 }, 0);
     let mut rows = std::collections::HashSet::new();
     for (offset, bytes) in (0..).zip(in_time) {
         let at_ms = Beacon::decode(bytes).unwrap().received_at_ms;
         engine.take(offset, at_ms, bytes);
         if (offset + 1).is_multiple_of(FLUSH_RECORDS) {
-            rows.extend(engine.flush(None, &|_: &str| *policy).visits.into_iter().map(|row| row.visit_id));
+            rows.extend(
+                engine.flush(None, &|_: &str| *policy).tables.visits.into_iter().map(|row| row.visit_id),
+            );
         }
     }
     rows.extend(
-        engine.flush(Some(u64::MAX / 2), &|_: &str| *policy).visits.into_iter().map(|row| row.visit_id),
+        engine
+            .flush(Some(u64::MAX / 2), &|_: &str| *policy)
+            .tables
+            .visits
+            .into_iter()
+            .map(|row| row.visit_id),
     );
     (began.elapsed().as_secs_f64(), rows.len() as u64)
 }

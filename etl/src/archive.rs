@@ -1,4 +1,4 @@
-//! Event log → raw archive.
+//! Event log → raw archive, one partition.
 //!
 //! Goes on where the names of the archive's files end, so that a crash at any
 //! moment writes no record twice and leaves none out. An error of the archive
@@ -6,16 +6,17 @@
 
 use std::time::{Duration, Instant};
 
-use fanal_service::stop::Stop;
 use fanal_storage::archive::{ArchiveError, ArchiveWriter};
-use fanal_storage::log::{AppendError, PositionError, ReadError};
+use fanal_storage::log::ReadError;
 use thiserror::Error;
 
+use crate::log::{EventLogs, LogError, Source};
 use crate::metrics;
-use crate::role::{Backoff, Etl};
+use crate::progress::Stage;
+use crate::role::Backoff;
+use crate::workers::Assignment;
 
 const READ_BYTES: usize = 1 << 20;
-const PART: &str = "archive";
 /// How often an unfinished file's age is looked at.
 const TICK: Duration = Duration::from_millis(200);
 
@@ -24,21 +25,19 @@ enum Failure {
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Log(#[from] LogError),
     #[error(transparent)]
-    Position(#[from] PositionError),
-    #[error("cannot end an archive file: {0}")]
-    Seal(#[from] AppendError),
+    Read(#[from] ReadError),
 }
 
-pub(crate) async fn run(etl: Etl, stop: Stop) {
+pub(crate) async fn run(work: Assignment) {
     let mut backoff = Backoff::new();
-    while !stop.is_stopped() {
-        match follow(&etl, &stop, &mut backoff).await {
+    while !work.stop.is_stopped() {
+        match follow(&work, &mut backoff).await {
             Ok(()) => break,
             Err(failure) => {
-                etl.health.not_ready(PART, failure.to_string());
-                if backoff.wait(&stop).await {
+                work.not_ready(failure.to_string());
+                if backoff.wait(&work.stop).await {
                     break;
                 }
             }
@@ -46,48 +45,76 @@ pub(crate) async fn run(etl: Etl, stop: Stop) {
     }
 }
 
-async fn follow(etl: &Etl, stop: &Stop, backoff: &mut Backoff) -> Result<(), Failure> {
-    let (partition, rotation) = (etl.config.partition, etl.config.rotation);
-    let mut writer =
-        ArchiveWriter::resume(etl.archive.clone(), rotation, partition, etl.log.start_offset()).await?;
-    let mut reader = etl.log.reader(writer.next_offset())?;
-    let durable = writer.durable_offset();
-    etl.log.positions().commit(PART, durable)?;
-    etl.progress.archived.send_replace(durable);
-    etl.health.ok(PART);
-    let mut seal_wanted = etl.progress.seal_wanted.subscribe();
-    let mut unfinished_since = None;
-    // The offset after the last seal: it is read before another one is written.
-    let mut sealed_to = 0;
+async fn follow(work: &Assignment, backoff: &mut Backoff) -> Result<(), Failure> {
+    let mut archiving = Archiving::start(work).await?;
+    work.ok();
+    let mut seals_wanted = work.etl.progress.seals_wanted();
     loop {
         tokio::select! {
-            chunk = reader.next(READ_BYTES) => {
-                let files = writer.write(&chunk?).await?;
+            chunk = archiving.source.next(READ_BYTES) => {
+                let files = archiving.writer.write(&chunk?).await?;
                 if !files.is_empty() {
-                    let durable = writer.durable_offset();
-                    etl.log.positions().commit(PART, durable)?;
-                    etl.progress.archived.send_replace(durable);
-                    metrics::archived(&files, etl.log.lag(PART));
-                    unfinished_since = None;
+                    archiving.note().await?;
+                    metrics::archived(&files);
+                    archiving.unfinished_since = None;
                     *backoff = Backoff::new();
                 }
             }
-            _ = seal_wanted.changed() => {}
+            _ = seals_wanted.changed() => {}
             () = tokio::time::sleep(TICK) => {}
-            () = stop.stopped() => return Ok(()),
+            () = work.stop.stopped() => return Ok(()),
         }
-        let durable = writer.durable_offset();
-        if durable == writer.next_offset() {
-            unfinished_since = None;
-        } else {
-            let since = *unfinished_since.get_or_insert_with(Instant::now);
-            let wanted = *seal_wanted.borrow_and_update();
-            // Not before everything that is wanted was read: one seal is enough.
-            let is_read = reader.position() >= wanted.max(sealed_to);
-            if (wanted > durable && is_read) || since.elapsed() >= etl.config.seal_after {
-                sealed_to = etl.log.appender().seal().await?.base_offset + 1;
-                unfinished_since = None;
-            }
+        let wanted = seals_wanted.borrow_and_update().get(&work.partition).copied().unwrap_or(0);
+        archiving.seal_if_due(wanted).await?;
+    }
+}
+
+struct Archiving<'w> {
+    work: &'w Assignment,
+    writer: ArchiveWriter,
+    source: Source,
+    unfinished_since: Option<Instant>,
+    /// The offset after the last seal: it is read before another one is written.
+    sealed_to: u64,
+}
+
+impl<'w> Archiving<'w> {
+    async fn start(work: &'w Assignment) -> Result<Self, Failure> {
+        let (etl, partition) = (&work.etl, work.partition);
+        let log_start = etl.log.start_offset(partition).await?;
+        let (archive, rotation, kind) = (etl.archive.clone(), etl.config.rotation, etl.log.kind());
+        let writer = ArchiveWriter::resume(archive, rotation, kind, partition, log_start).await?;
+        let source = etl.log.reader(partition, writer.next_offset()).await?;
+        let archiving = Self { work, writer, source, unfinished_since: None, sealed_to: 0 };
+        archiving.note().await?;
+        Ok(archiving)
+    }
+
+    /// Tells how far the files go.
+    async fn note(&self) -> Result<(), LogError> {
+        let (partition, durable) = (self.work.partition, self.writer.durable_offset());
+        self.work.commits.commit(partition, durable).await?;
+        self.work.etl.progress.note(Stage::Archive, partition, durable);
+        if let EventLogs::Embedded(log) = &self.work.etl.log {
+            metrics::lag_records(Stage::Archive.name(), log.end_offset().saturating_sub(durable));
         }
+        Ok(())
+    }
+
+    /// Ends the file if somebody waits for it, or if it is old.
+    async fn seal_if_due(&mut self, wanted: u64) -> Result<(), LogError> {
+        let durable = self.writer.durable_offset();
+        if durable == self.writer.next_offset() {
+            self.unfinished_since = None;
+            return Ok(());
+        }
+        let since = *self.unfinished_since.get_or_insert_with(Instant::now);
+        // Not before everything that is wanted was read: one seal is enough.
+        let is_read = self.source.position() >= wanted.max(self.sealed_to);
+        if (wanted > durable && is_read) || since.elapsed() >= self.work.etl.config.seal_after {
+            self.sealed_to = self.work.etl.log.seal(self.work.partition).await?;
+            self.unfinished_since = None;
+        }
+        Ok(())
     }
 }

@@ -7,8 +7,6 @@ use fanal_storage::archive::Rotation;
 /// Settings of all parts of the role.
 #[derive(Debug, Clone)]
 pub struct EtlConfig {
-    /// Partition of the event log that this process reads.
-    pub partition: u32,
     /// How long after its event time a record may reach the log and still be
     /// streamed. What comes later is loaded by a rebuild of its day.
     pub allowed_lateness: Duration,
@@ -35,7 +33,6 @@ pub struct EtlConfig {
 impl Default for EtlConfig {
     fn default() -> Self {
         Self {
-            partition: fanal_storage::log::EMBEDDED_PARTITION,
             allowed_lateness: Duration::from_secs(120),
             dedupe_horizon: Duration::from_secs(2 * 3600),
             flush_interval: Duration::from_millis(500),

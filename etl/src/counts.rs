@@ -5,14 +5,16 @@
 
 use std::time::Duration;
 
-use fanal_service::stop::Stop;
 use fanal_storage::archive::{ArchiveError, FileInfo, Ledger};
 use fanal_storage::clickhouse::{ArchiveCountRow, ClickHouse, ClickHouseError};
+use fanal_storage::log::Partition;
 use thiserror::Error;
 
+use crate::log::{EventLogs, LogError};
+use crate::progress::Stage;
 use crate::role::{Backoff, Etl};
+use crate::workers::Assignment;
 
-const PART: &str = "ledger";
 /// Files whose counts go into one insert.
 const FILES_PER_INSERT: usize = 64;
 /// Looks for new files at least this often.
@@ -24,18 +26,23 @@ enum Failure {
     Archive(#[from] ArchiveError),
     #[error(transparent)]
     ClickHouse(#[from] ClickHouseError),
+    #[error(transparent)]
+    Log(#[from] LogError),
 }
 
-pub(crate) async fn run(etl: Etl, stop: Stop) {
+pub(crate) async fn run(work: Assignment) {
+    let Assignment { etl, partition, stop, .. } = &work;
+    let part = etl.health_part(Stage::Ledger, *partition);
+    etl.health.not_ready(&part, "it is starting");
     let clickhouse = etl.clickhouse();
     let mut backoff = Backoff::new();
     let mut counted = None;
-    let mut archived = etl.progress.archived.subscribe();
+    let mut archived = etl.progress.watch(Stage::Archive);
     while !stop.is_stopped() {
         archived.borrow_and_update();
-        match copy(&etl, &clickhouse, &mut counted).await {
+        match copy(etl, *partition, &clickhouse, &mut counted).await {
             Ok(()) => {
-                etl.health.ok(PART);
+                etl.health.ok(&part);
                 backoff = Backoff::new();
                 tokio::select! {
                     _ = archived.changed() => {}
@@ -44,23 +51,32 @@ pub(crate) async fn run(etl: Etl, stop: Stop) {
                 }
             }
             Err(failure) => {
-                etl.health.not_ready(PART, failure.to_string());
-                backoff.wait(&stop).await;
+                etl.health.not_ready(&part, failure.to_string());
+                backoff.wait(stop).await;
             }
         }
+    }
+    if let EventLogs::Kafka(_) = etl.log {
+        etl.health.forget(&part);
+        etl.progress.forget(Stage::Ledger, *partition);
     }
 }
 
 /// Copies what is missing; `counted` is the offset after the last copied file.
-async fn copy(etl: &Etl, clickhouse: &ClickHouse, counted: &mut Option<u64>) -> Result<(), Failure> {
-    if *counted == Some(*etl.progress.archived.borrow()) {
+async fn copy(
+    etl: &Etl,
+    partition: Partition,
+    clickhouse: &ClickHouse,
+    counted: &mut Option<u64>,
+) -> Result<(), Failure> {
+    if *counted == Some(etl.progress.reached(Stage::Archive, partition)) {
         return Ok(());
     }
     let mut from = match counted {
         Some(offset) => *offset,
-        None => last_counted(etl, clickhouse).await?,
+        None => last_counted(partition, clickhouse).await?,
     };
-    let files = etl.archive.list(etl.config.partition).await?;
+    let files = etl.archive.list(partition).await?;
     let mut first = files.partition_point(|file| file.first_offset < from);
     if counted.is_none() {
         // An insert goes to one part per month: the last one may be there in part.
@@ -78,15 +94,19 @@ async fn copy(etl: &Etl, clickhouse: &ClickHouse, counted: &mut Option<u64>) -> 
         }
         clickhouse.write_archive_counts(&rows).await?;
     }
+    if let EventLogs::Kafka(kafka) = &etl.log {
+        // For whoever waits in another process.
+        kafka.commit_marker(Stage::Ledger.group(), partition, from).await.map_err(LogError::from)?;
+    }
     *counted = Some(from);
-    etl.progress.counted.send_replace(from);
+    etl.progress.note(Stage::Ledger, partition, from);
     Ok(())
 }
 
-async fn last_counted(etl: &Etl, clickhouse: &ClickHouse) -> Result<u64, ClickHouseError> {
+async fn last_counted(partition: Partition, clickhouse: &ClickHouse) -> Result<u64, ClickHouseError> {
     let sql = format!(
         "SELECT if(count() = 0, 0, max(last_offset) + 1) FROM archive_file_counts WHERE log_partition = {}",
-        etl.config.partition
+        partition.number()
     );
     clickhouse.fetch_one("read the ledger", &sql).await
 }
@@ -97,7 +117,7 @@ fn count_rows(file: &FileInfo, ledger: &Ledger) -> Vec<ArchiveCountRow> {
         let mut add = |stage: &str, outcome: &str, count: u64| {
             if count > 0 {
                 rows.push(ArchiveCountRow {
-                    log_partition: file.partition,
+                    log_partition: file.partition.number(),
                     first_offset: file.first_offset,
                     last_offset: file.last_offset,
                     site_code: key.site.clone(),

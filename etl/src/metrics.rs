@@ -6,10 +6,9 @@ use fanal_storage::archive::FileInfo;
 use fanal_storage::clickhouse::Flush;
 use metrics::{counter, gauge, histogram};
 
-pub(crate) fn archived(files: &[FileInfo], lag: u64) {
+pub(crate) fn archived(files: &[FileInfo]) {
     counter!("etl_archive_files_total").increment(files.len() as u64);
     counter!("etl_archive_bytes_total").increment(files.iter().map(|file| file.bytes).sum());
-    lag_records("archive", lag);
 }
 
 pub(crate) fn flushed(flush: &Flush, took: Duration) {

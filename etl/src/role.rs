@@ -3,84 +3,44 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanal_service::health::{Health, State};
+use fanal_profiles::Profiles;
+use fanal_service::health::Health;
 use fanal_service::stop::Stop;
 use fanal_storage::archive::Archive;
 use fanal_storage::catalogue::SiteDirectory;
 use fanal_storage::clickhouse::{ClickHouse, ClickHouseConfig};
 use fanal_storage::log::{Clock, Log};
 use object_store::ObjectStore;
-use thiserror::Error;
-use tokio::sync::{Notify, watch};
 
 use crate::config::{EtlConfig, millis};
+use crate::log::EventLogs;
+use crate::progress::{Progress, Stage};
 use crate::visit::VisitPolicy;
-use crate::{archive, counts, rebuild, visits};
+use crate::{archive, counts, rebuild, visits, workers};
 
-/// A part that makes no progress for this long is stuck.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// How often the log may delete what nobody needs any more.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 
+/// The schema of the tables.
+const TABLES: &str = "tables";
+
 /// The parts that report their health.
-pub const HEALTH_PARTS: [&str; 4] = ["archive", "ledger", "visits", "rebuild"];
+pub const HEALTH_PARTS: [&str; 4] = ["archive", "visits", "rebuild", TABLES];
 
 /// What the parts of the role share. Clones share it.
 #[derive(Clone)]
 pub struct Etl {
     pub config: Arc<EtlConfig>,
-    pub log: Log,
+    pub log: EventLogs,
     pub archive: Archive,
     /// Where the state of open visits is stored.
     pub checkpoints: Arc<dyn ObjectStore>,
     pub clickhouse: ClickHouseConfig,
+    pub profiles: Profiles,
     pub sites: SiteDirectory,
     pub health: Health,
     pub clock: Clock,
     pub progress: Progress,
-}
-
-/// How far each part has come. Clones share it.
-#[derive(Clone)]
-pub struct Progress {
-    /// Every record before this offset is in an archive file.
-    pub archived: Arc<watch::Sender<u64>>,
-    /// The counts of every file before this offset are in the ledger.
-    pub counted: Arc<watch::Sender<u64>>,
-    /// Every record before this offset is in the tables.
-    pub visited: Arc<watch::Sender<u64>>,
-    /// A record before this offset waits to be archived: end the file now.
-    pub(crate) seal_wanted: Arc<watch::Sender<u64>>,
-    /// Late records were counted: a rebuild is due.
-    pub marked: Arc<Notify>,
-    /// One rebuild at a time.
-    pub(crate) rebuilding: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Default for Progress {
-    fn default() -> Self {
-        let offset = || Arc::new(watch::Sender::new(0));
-        Self {
-            archived: offset(),
-            counted: offset(),
-            visited: offset(),
-            seal_wanted: offset(),
-            marked: Arc::new(Notify::new()),
-            rebuilding: Arc::default(),
-        }
-    }
-}
-
-impl Progress {
-    /// Asks for an archive file that ends at or after `offset`.
-    pub fn want_sealed(&self, offset: u64) {
-        // Never less than somebody else waits for.
-        self.seal_wanted.send_if_modified(|wanted| {
-            let is_more = offset > *wanted;
-            *wanted = offset.max(*wanted);
-            is_more
-        });
-    }
 }
 
 impl Etl {
@@ -101,58 +61,6 @@ impl Etl {
     pub fn clickhouse(&self) -> ClickHouse {
         ClickHouse::new(self.clickhouse.clone())
     }
-
-    /// Waits until every record that the log has now is archived, counted and in
-    /// the tables. Returns the offset after the last of them.
-    pub async fn catch_up(&self) -> Result<u64, Stuck> {
-        let end = self.log.end_offset();
-        self.progress.want_sealed(end);
-        let parts = [
-            ("archive", &self.progress.archived),
-            ("ledger", &self.progress.counted),
-            ("visits", &self.progress.visited),
-        ];
-        for (part, offset) in parts {
-            let mut offset = offset.subscribe();
-            while *offset.borrow_and_update() < end {
-                // A part that moves is given time; one that does not is stuck.
-                if tokio::time::timeout(STUCK_AFTER, offset.changed()).await.is_err() {
-                    let at = *offset.borrow();
-                    return Err(Stuck { part, at, end, reason: self.reason(part) });
-                }
-            }
-        }
-        Ok(end)
-    }
-
-    fn reason(&self, part: &str) -> String {
-        match self.health.states().get(part) {
-            Some(State::NotReady(reason)) => reason.clone(),
-            _ => "it reports no reason".to_owned(),
-        }
-    }
-
-    /// As `catch_up`, and until the days that late records marked are rebuilt: in
-    /// between such a record is counted as late and as loaded.
-    pub async fn catch_up_and_rebuild(&self) -> Result<u64, Stuck> {
-        let end = self.catch_up().await?;
-        rebuild::marked::wait_until_clear(self, end).await;
-        // What came meanwhile is in the tables before it is archived.
-        self.catch_up().await
-    }
-}
-
-/// A part of the role that does not come on.
-#[derive(Debug, Error)]
-#[error(
-    "`{part}` stands at offset {at} of {end} and has not moved for {} s: {reason}; heal that and run this again",
-    STUCK_AFTER.as_secs()
-)]
-pub struct Stuck {
-    pub part: &'static str,
-    pub at: u64,
-    pub end: u64,
-    pub reason: String,
 }
 
 /// Runs all parts until `stop`; each finishes what it holds.
@@ -163,29 +71,70 @@ pub async fn run(etl: Etl, stop: Stop) {
     for part in HEALTH_PARTS {
         etl.health.not_ready(part, "it is starting");
     }
-    // Retention waits for both, also for one that has not managed to start yet.
-    for consumer in ["archive", "visits"] {
-        if let Err(error) = etl.log.positions().register(consumer, etl.log.start_offset()) {
-            tracing::error!(consumer, %error, "cannot note a reader of the log");
+    let retaining = match &etl.log {
+        EventLogs::Embedded(log) => {
+            register_readers(log);
+            Some(retain(log.clone(), etl.clock.clone(), stop.clone()))
         }
-    }
-    let streaming = on_own_thread("visits", visits::run(etl.clone(), stop.clone()));
-    let rebuilding = on_own_thread("rebuild", rebuild::marked::run(etl.clone(), stop.clone()));
-    tokio::join!(
-        archive::run(etl.clone(), stop.clone()),
-        counts::run(etl.clone(), stop.clone()),
-        retain(etl, stop),
-        streaming,
-        rebuilding,
-    );
+        // Kafka trims its topics by itself.
+        EventLogs::Kafka(_) => None,
+    };
+    let threads = match &etl.log {
+        EventLogs::Embedded(_) => 1,
+        EventLogs::Kafka(_) => std::thread::available_parallelism().map_or(1, usize::from),
+    };
+    let visiting = workers::run(etl.clone(), Stage::Visits, stop.clone(), visits::run);
+    let streaming = on_own_threads("visits", threads, visiting);
+    let rebuilding = on_own_threads("rebuild", 1, rebuild::marked::run(etl.clone(), stop.clone()));
+    let archiving = workers::run(etl.clone(), Stage::Archive, stop.clone(), |assignment| async move {
+        tokio::join!(archive::run(assignment.clone()), counts::run(assignment));
+    });
+    let retaining = async {
+        if let Some(retaining) = retaining {
+            retaining.await;
+        }
+    };
+    tokio::join!(archiving, retaining, streaming, rebuilding, migrate(&etl, &stop));
 }
 
-async fn on_own_thread(name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+/// Brings the tables up to date as soon as ClickHouse answers; until then the parts
+/// that need them try again.
+async fn migrate(etl: &Etl, stop: &Stop) {
+    let clickhouse = etl.clickhouse();
+    let mut backoff = Backoff::new();
+    while let Err(error) = clickhouse.migrate().await {
+        etl.health.not_ready(TABLES, error.to_string());
+        if backoff.wait(stop).await {
+            return;
+        }
+    }
+    etl.health.ok(TABLES);
+}
+
+/// Retention waits for both, also for one that has not managed to start yet.
+fn register_readers(log: &Log) {
+    for consumer in [Stage::Archive, Stage::Visits] {
+        if let Err(error) = log.positions().register(consumer.name(), log.start_offset()) {
+            tracing::error!(consumer = consumer.name(), %error, "cannot note a reader of the log");
+        }
+    }
+}
+
+/// Runs `work` on a runtime of its own with so many threads.
+async fn on_own_threads(name: &'static str, threads: usize, work: impl Future<Output = ()> + Send + 'static) {
     let (done, finished) = tokio::sync::oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name(format!("etl-{name}")).spawn(move || {
         // Dropped at the end of the thread, also when it panics.
         let _done = done;
-        match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        let runtime = match threads {
+            1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+            _ => tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(threads)
+                .thread_name(format!("etl-{name}"))
+                .enable_all()
+                .build(),
+        };
+        match runtime {
             Ok(runtime) => runtime.block_on(work),
             Err(error) => tracing::error!(part = name, %error, "cannot start a runtime"),
         }
@@ -196,9 +145,9 @@ async fn on_own_thread(name: &'static str, work: impl Future<Output = ()> + Send
     }
 }
 
-async fn retain(etl: Etl, stop: Stop) {
+async fn retain(log: Log, clock: Clock, stop: Stop) {
     while !sleep_or_stop(RETENTION_INTERVAL, &stop).await {
-        match etl.log.retain((etl.clock)()) {
+        match log.retain(clock()) {
             Ok(done) if done.deleted_segments > 0 => {
                 tracing::info!(
                     segments = done.deleted_segments,

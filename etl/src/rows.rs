@@ -5,7 +5,9 @@ use std::borrow::Cow;
 use std::hash::{Hash, Hasher};
 
 use fanal_model::{Beacon, EndReason, EventKind, RULES_VERSION, Visit};
+use fanal_profiles::ProfileLink;
 use fanal_storage::clickhouse::{EventRow, LinkRow, OutcomeRow, VisitRow};
+use fanal_storage::log::Partition;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::acquisition::{Campaign, channel};
@@ -36,7 +38,7 @@ pub fn visit_hash(visit: &Visit) -> u64 {
 
 /// The row of an event in a visit (`visit_id` 0: in none).
 #[must_use]
-pub fn event_row(event: &VisitorEvent<'_>, visit_id: u64, version: u64) -> EventRow {
+pub fn event_row(event: &VisitorEvent<'_>, visit_id: u64, partition: Partition, version: u64) -> EventRow {
     let beacon = &event.beacon;
     let mut row = EventRow {
         site_code: beacon.site_code.to_owned(),
@@ -55,6 +57,7 @@ pub fn event_row(event: &VisitorEvent<'_>, visit_id: u64, version: u64) -> Event
         node: beacon.node.to_owned(),
         is_bot: is_bot(&String::from_utf8_lossy(beacon.user_agent)),
         rules_version: RULES_VERSION,
+        log_partition: partition.number(),
         version,
         ..EventRow::default()
     };
@@ -148,17 +151,28 @@ pub fn link_row(event: &VisitorEvent<'_>) -> Option<LinkRow> {
     })
 }
 
+/// The same link for the profile store.
+#[must_use]
+pub fn profile_link(row: &LinkRow) -> ProfileLink {
+    ProfileLink {
+        site_code: row.site_code.clone(),
+        mapping_value: row.mapping_value.clone(),
+        visitor_code: row.visitor_code.clone(),
+        linked_at_ms: u64::try_from(row.linked_at).unwrap_or(0),
+    }
+}
+
 /// The row that counts the record at `offset` as a duplicate, or no longer.
 #[must_use]
 pub fn duplicate_row(
-    partition: u32,
+    partition: Partition,
     offset: u64,
     beacon: &Beacon<'_>,
     version: u64,
     is_deleted: bool,
 ) -> OutcomeRow {
     OutcomeRow {
-        log_partition: partition,
+        log_partition: partition.number(),
         first_offset: offset,
         site_code: beacon.site_code.to_owned(),
         minute: minute(beacon.received_at_ms),
@@ -177,7 +191,7 @@ pub fn minute(at_ms: u64) -> u32 {
 
 /// The row of a visit.
 #[must_use]
-pub fn visit_row(visit: &Visit, version: u64) -> VisitRow {
+pub fn visit_row(visit: &Visit, partition: Partition, version: u64) -> VisitRow {
     let campaign = Campaign::of(&visit.landing_url);
     let text = |value: &Cow<'_, str>| value.to_string();
     VisitRow {
@@ -230,8 +244,8 @@ pub fn visit_row(visit: &Visit, version: u64) -> VisitRow {
         is_outlier: matches!(visit.end_reason, EndReason::DayLimit | EndReason::EventLimit),
         rules_version: RULES_VERSION,
         // The embedded log has this partition alone.
-        log_partition: 0,
         row_hash: visit_hash(visit),
+        log_partition: partition.number(),
         version,
         is_deleted: 0,
     }
@@ -244,6 +258,7 @@ pub fn gone_visit_row(
     visitor_code: String,
     visit_id: u64,
     started_at_ms: u64,
+    partition: Partition,
     version: u64,
 ) -> VisitRow {
     VisitRow {
@@ -254,6 +269,7 @@ pub fn gone_visit_row(
         last_event_at: millis(started_at_ms),
         last_seen_at: millis(started_at_ms),
         rules_version: RULES_VERSION,
+        log_partition: partition.number(),
         version,
         is_deleted: 1,
         ..VisitRow::default()

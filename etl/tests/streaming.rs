@@ -10,6 +10,7 @@ mod tables;
 use fanal_etl::stream::{Engine, EngineConfig};
 use fanal_etl::visit::VisitPolicy;
 use fanal_model::{Beacon, Source};
+use fanal_storage::log::Partition;
 use proptest::prelude::*;
 use tables::Tables;
 use twin::{Plain, PlainVisit};
@@ -96,7 +97,7 @@ fn encode(made: &Made) -> Vec<u8> {
 }
 
 fn config() -> EngineConfig {
-    EngineConfig { partition: 0, allowed_lateness_ms: LATENESS }
+    EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: LATENESS }
 }
 
 /// Streams `log` in batches of these sizes; at a size of 0 the process is killed
@@ -135,11 +136,11 @@ fn stream(log: &[Vec<u8>], batches: &[usize], checkpoint_age: usize) -> Tables {
             assert_eq!(engine.take(offset, append_time, record), None);
         }
         if engine.end_offset() >= catch_up {
-            tables.apply(engine.flush(None, &|_: &str| policy()));
+            tables.apply(engine.flush(None, &|_: &str| policy()).tables);
             checkpoints.push(engine.to_bytes().unwrap());
         }
     }
-    tables.apply(engine.flush(None, &|_: &str| policy()));
+    tables.apply(engine.flush(None, &|_: &str| policy()).tables);
     tables
 }
 
@@ -185,7 +186,7 @@ proptest! {
         // folded as soon as time moves on.
         let mut log: Vec<Vec<u8>> = events.iter().map(encode).collect();
         log.sort_by_key(|record| Beacon::decode(record).unwrap().received_at_ms);
-        let tight = EngineConfig { partition: 0, allowed_lateness_ms: 0 };
+        let tight = EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: 0 };
         let mut engine = Engine::new(tight, 0);
         let mut tables = Tables::default();
         let mut sizes = batches.iter().copied().cycle();
@@ -193,14 +194,14 @@ proptest! {
             let at = Beacon::decode(record).unwrap().received_at_ms;
             prop_assert_eq!(engine.take(offset, at, record), None);
             if sizes.next() == Some(0) {
-                tables.apply(engine.flush(None, &|_: &str| policy()));
+                tables.apply(engine.flush(None, &|_: &str| policy()).tables);
                 engine = Engine::from_bytes(tight, &engine.to_bytes().unwrap()).unwrap();
             }
         }
-        tables.apply(engine.flush(None, &|_: &str| policy()));
+        tables.apply(engine.flush(None, &|_: &str| policy()).tables);
         check(&log, &tables);
         // Long after the last event nothing is held any more.
-        tables.apply(engine.flush(Some(START + 10_000 * MINUTE), &|_: &str| policy()));
+        tables.apply(engine.flush(Some(START + 10_000 * MINUTE), &|_: &str| policy()).tables);
         prop_assert_eq!(engine.visitor_count(), 0);
         prop_assert!(tables.live_visits().all(|row| row.end_reason != "still_open"));
         check(&log, &tables);
@@ -221,18 +222,18 @@ fn a_late_record_is_counted_once_and_asks_for_a_rebuild() {
     let mut tables = Tables::default();
     let event =
         |at_ms, nonce| encode(&Made { at_ms, visitor: 0, line_number: 0, kind: 0, nonce, alone: true });
-    let config = EngineConfig { partition: 0, allowed_lateness_ms: MINUTE };
+    let config = EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: MINUTE };
     let mut engine = Engine::new(config, 0);
     engine.take(0, START, &event(START, 1));
     engine.take(1, START + 5 * MINUTE, &event(START + 5 * MINUTE, 2));
     // Four minutes late where one is allowed.
     engine.take(2, START + 5 * MINUTE, &event(START + MINUTE, 3));
-    tables.apply(engine.flush(None, &|_: &str| policy()));
-    tables.apply(engine.flush(None, &|_: &str| policy()));
+    tables.apply(engine.flush(None, &|_: &str| policy()).tables);
+    tables.apply(engine.flush(None, &|_: &str| policy()).tables);
     assert_eq!(tables.outcome_count("late"), 1);
     assert_eq!(tables.live_events().count(), 2);
     // The open visit misses the late event: when it ends, its day is marked again.
-    let flush = engine.flush(Some(START + 400 * MINUTE), &|_: &str| policy());
+    let flush = engine.flush(Some(START + 400 * MINUTE), &|_: &str| policy()).tables;
     let stale: Vec<_> = flush.outcomes.iter().filter(|row| row.outcome == "stale").collect();
     assert_eq!(stale.len(), 1);
     assert_eq!(u64::from(stale[0].minute) * 1000, (START + MINUTE) / MINUTE * MINUTE);
@@ -279,17 +280,17 @@ fn a_visit_that_begins_with_a_late_event_of_an_unknown_visitor_is_marked_again()
     let mut tables = Tables::default();
     let event =
         |at_ms, nonce| encode(&Made { at_ms, visitor: 0, line_number: 0, kind: 0, nonce, alone: true });
-    let config = EngineConfig { partition: 0, allowed_lateness_ms: MINUTE };
+    let config = EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: MINUTE };
     let mut engine = Engine::new(config, 0);
     // The rebuild puts both into one visit; streaming knows only the second.
     engine.take(0, START + 5 * MINUTE, &event(START, 1));
-    tables.apply(engine.flush(None, &|_: &str| policy()));
+    tables.apply(engine.flush(None, &|_: &str| policy()).tables);
     engine = Engine::from_bytes(config, &engine.to_bytes().unwrap()).unwrap();
     engine.take(1, START + 6 * MINUTE, &event(START + 6 * MINUTE, 2));
-    let flush = engine.flush(None, &|_: &str| policy());
+    let flush = engine.flush(None, &|_: &str| policy()).tables;
     assert!(flush.outcomes.is_empty(), "{:?}", flush.outcomes);
     tables.apply(flush);
-    let flush = engine.flush(Some(START + 38 * MINUTE), &|_: &str| policy());
+    let flush = engine.flush(Some(START + 38 * MINUTE), &|_: &str| policy()).tables;
     assert_eq!(flush.visits.len(), 1);
     assert_eq!(flush.outcomes.iter().filter(|row| row.outcome == "stale").count(), 1);
 }
@@ -297,22 +298,22 @@ fn a_visit_that_begins_with_a_late_event_of_an_unknown_visitor_is_marked_again()
 #[test]
 fn a_late_event_is_forgotten_when_nothing_can_follow_it() {
     let event = |at_ms| encode(&Made { at_ms, visitor: 0, line_number: 0, kind: 0, nonce: 1, alone: true });
-    let config = EngineConfig { partition: 0, allowed_lateness_ms: MINUTE };
+    let config = EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: MINUTE };
     let stale = |flush: fanal_storage::clickhouse::Flush| {
         flush.outcomes.into_iter().filter(|row| row.outcome == "stale").count()
     };
     // Of another day: its own mark is all there is to do.
     let mut engine = Engine::new(config, 0);
     engine.take(0, START + 1440 * MINUTE, &event(START));
-    assert_eq!(stale(engine.flush(None, &|_: &str| policy())), 0);
+    assert_eq!(stale(engine.flush(None, &|_: &str| policy()).tables), 0);
     assert_eq!(engine.visitor_count(), 0);
     // Of just now: its visit is open until the timeout, and a rebuild must end it.
     let mut engine = Engine::new(config, 0);
     engine.take(0, START + 5 * MINUTE, &event(START));
-    assert_eq!(stale(engine.flush(None, &|_: &str| policy())), 0);
-    assert_eq!(stale(engine.flush(Some(START + 45 * MINUTE), &|_: &str| policy())), 1);
-    assert_eq!(stale(engine.flush(Some(START + 60 * MINUTE), &|_: &str| policy())), 0);
-    assert_eq!(stale(engine.flush(Some(START + 120 * MINUTE), &|_: &str| policy())), 0);
+    assert_eq!(stale(engine.flush(None, &|_: &str| policy()).tables), 0);
+    assert_eq!(stale(engine.flush(Some(START + 45 * MINUTE), &|_: &str| policy()).tables), 1);
+    assert_eq!(stale(engine.flush(Some(START + 60 * MINUTE), &|_: &str| policy()).tables), 0);
+    assert_eq!(stale(engine.flush(Some(START + 120 * MINUTE), &|_: &str| policy()).tables), 0);
     assert_eq!(engine.visitor_count(), 0);
 }
 
@@ -322,12 +323,13 @@ fn a_visit_ends_for_the_same_reason_whenever_that_is_looked_at() {
     let page =
         |at_ms, nonce| encode(&Made { at_ms, visitor: 0, line_number: 0, kind: 0, nonce, alone: true });
     let end_reason = |steps: &[u64]| {
-        let mut engine = Engine::new(EngineConfig { partition: 0, allowed_lateness_ms: 0 }, 0);
+        let mut engine =
+            Engine::new(EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: 0 }, 0);
         let mut tables = Tables::default();
         engine.take(0, START, &page(START, 1));
         engine.take(1, START + 20 * MINUTE, &page(START + 20 * MINUTE, 2));
         for step in steps {
-            tables.apply(engine.flush(Some(START + step * MINUTE), &|_: &str| policy));
+            tables.apply(engine.flush(Some(START + step * MINUTE), &|_: &str| policy).tables);
         }
         let visit = tables.live_visits().next().unwrap();
         visit.end_reason.clone()
@@ -341,16 +343,16 @@ fn a_visit_ends_for_the_same_reason_whenever_that_is_looked_at() {
 fn a_visit_whose_beginning_was_trimmed_asks_for_a_rebuild_at_once_and_at_its_end() {
     let page =
         |at_ms, nonce| encode(&Made { at_ms, visitor: 0, line_number: 0, kind: 0, nonce, alone: true });
-    let config = EngineConfig { partition: 0, allowed_lateness_ms: MINUTE };
+    let config = EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: MINUTE };
     let mut engine = Engine::without_beginning(config, 500);
     engine.take(500, START, &page(START, 1));
     let stale = |flush: &fanal_storage::clickhouse::Flush| {
         flush.outcomes.iter().filter(|row| row.outcome == "stale" && row.is_deleted == 0).count()
     };
-    assert_eq!(stale(&engine.flush(None, &|_: &str| policy())), 1);
-    assert!(stale(&engine.flush(Some(START + 40 * MINUTE), &|_: &str| policy())) >= 1);
+    assert_eq!(stale(&engine.flush(None, &|_: &str| policy()).tables), 1);
+    assert!(stale(&engine.flush(Some(START + 40 * MINUTE), &|_: &str| policy()).tables) >= 1);
     // Long after the first record nothing is in doubt.
     engine.flush(Some(START + 290 * MINUTE), &|_: &str| policy());
     engine.take(501, START + 300 * MINUTE, &page(START + 300 * MINUTE, 2));
-    assert_eq!(stale(&engine.flush(Some(START + 400 * MINUTE), &|_: &str| policy())), 0);
+    assert_eq!(stale(&engine.flush(Some(START + 400 * MINUTE), &|_: &str| policy()).tables), 0);
 }

@@ -1,19 +1,24 @@
 //! Who holds the data of an installation: a running process, or this command.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
+use fanal_etl::Stage;
 use fanal_service::config::ListenAddress;
 use fanal_service::secret::Secret;
 use fanal_service::stop::Stop;
-use fanal_storage::clickhouse::{ClickHouse, ClickHouseConfig};
+use fanal_storage::clickhouse::ClickHouse;
 use fanal_storage::log::OpenError;
 use http::Method;
 use tokio::task::JoinHandle;
 
 use crate::client;
-use crate::config::Config;
-use crate::node::{Addresses, Parts, RUNNING};
+use crate::config::{Config, EventLogKind};
+use crate::node::{Addresses, InUse, PROGRESS_PATH, Parts, RUNNING, Stages};
+
+/// How often a running process is asked how far it is.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The way to the data.
 pub(crate) enum Session {
@@ -34,7 +39,7 @@ pub(crate) struct Local {
     pub(crate) parts: Parts,
     config: Config,
     stop: Stop,
-    etl: JoinHandle<()>,
+    etl: Option<JoinHandle<()>>,
 }
 
 impl Session {
@@ -55,7 +60,10 @@ impl Session {
         }
         let parts = match Parts::open(&quiet, bound).await {
             Ok(parts) => parts,
-            Err(error) if matches!(error.downcast_ref(), Some(OpenError::InUse { .. })) => {
+            Err(error)
+                if matches!(error.downcast_ref(), Some(OpenError::InUse { .. }))
+                    || error.downcast_ref::<InUse>().is_some() =>
+            {
                 return Err(error.context(
                     "another process holds the data and does not answer on its admin address; wait until it is ready, or stop it",
                 ));
@@ -63,7 +71,9 @@ impl Session {
             Err(error) => return Err(error),
         };
         let stop = Stop::new();
-        let etl = parts.spawn_etl(&stop);
+        // Beside Kafka others may do the work; who has no such role leaves it to them.
+        let works = quiet.event_log.kind == EventLogKind::Embedded || quiet.etl.is_some();
+        let etl = works.then(|| parts.spawn_etl(&stop));
         Ok(Self::Local(Box::new(Local { parts, config: quiet, stop, etl })))
     }
 
@@ -84,20 +94,42 @@ impl Session {
         Ok(())
     }
 
+    /// Waits until everything received is in the archive.
+    pub(crate) async fn archive_all(&self) -> anyhow::Result<()> {
+        match self {
+            Self::Local(local) => {
+                let etl = &local.parts.etl;
+                let ends = etl.log.ends().await?;
+                etl.seal(&ends).await?;
+                Ok(etl.wait(Stage::Archive, &ends).await?)
+            }
+            Self::Remote(remote) => {
+                let ends = remote.stages().await?.log_end;
+                let path = fanal_ingest::import::ImportEndpoint::SEAL_PATH;
+                client::send(&remote.admin()?, Method::POST, path, Some(&remote.token), "")
+                    .await?
+                    .success("the seal")?;
+                loop {
+                    let archived = remote.stages().await?.archived;
+                    if ends.iter().all(|(partition, end)| archived.get(partition).is_some_and(|at| at >= end))
+                    {
+                        return Ok(());
+                    }
+                    tokio::time::sleep(LOOK).await;
+                }
+            }
+        }
+    }
+
     /// The tables.
     pub(crate) fn clickhouse(&self, config: &Config) -> anyhow::Result<ClickHouse> {
         Ok(match self {
             Self::Local(local) => local.parts.etl.clickhouse(),
-            Self::Remote(remote) => ClickHouse::new(ClickHouseConfig {
-                url: remote.addresses.clickhouse.clone(),
-                database: config.clickhouse.database.clone(),
-                user: config.clickhouse.user.clone(),
-                password: match &config.clickhouse.password_file {
-                    Some(file) => Some(Secret::load(file)?.reveal().to_owned()),
-                    None => None,
-                },
-                ..ClickHouseConfig::default()
-            }),
+            Self::Remote(remote) => {
+                let password = config.clickhouse.password_file.as_deref().map(Secret::load).transpose()?;
+                let password = password.map(|secret| secret.reveal().to_owned());
+                ClickHouse::new(config.clickhouse_config(remote.addresses.clickhouse.clone(), password))
+            }
         })
     }
 
@@ -106,7 +138,9 @@ impl Session {
         if let Self::Local(local) = self {
             let Local { parts, config, stop, etl } = *local;
             stop.stop();
-            etl.await.ok();
+            if let Some(etl) = etl {
+                etl.await.ok();
+            }
             parts.close(&config).await;
         }
     }
@@ -123,6 +157,12 @@ impl Remote {
             Ok(answer) if answer.status.is_success() => Ok(Some(Self { addresses, token })),
             _ => Ok(None),
         }
+    }
+
+    /// How far the stages are.
+    pub(crate) async fn stages(&self) -> anyhow::Result<Stages> {
+        let answer = client::get(&self.admin()?, PROGRESS_PATH, Some(&self.token)).await?;
+        Ok(serde_json::from_slice(&answer.success("the progress")?.body)?)
     }
 
     /// `host:port` of the admin listener.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use fanal_model::{Beacon, Visit};
 
-use super::load::Loaded;
+use super::load::{Loaded, RecordPlace};
 use crate::visit::{Scan, VisitPolicy, VisitorEvent};
 
 /// Instants in milliseconds since the epoch.
@@ -25,7 +25,7 @@ pub(super) struct Window {
 /// Takes what a shard is made of, in range only.
 pub(super) trait Rebuilt {
     fn event(&mut self, event: &VisitorEvent<'_>, visit_id: u64);
-    fn duplicate(&mut self, event: &VisitorEvent<'_>, offset: u64);
+    fn duplicate(&mut self, event: &VisitorEvent<'_>, place: RecordPlace);
     fn visit(&mut self, visit: &Visit);
 }
 
@@ -44,20 +44,20 @@ pub(super) fn build(
 ) -> Unsure {
     let mut unsure = Unsure::default();
     for run in loaded.visitors() {
-        let mut events: Vec<(u64, VisitorEvent<'_>)> = Vec::new();
-        for (offset, bytes) in run {
+        let mut events: Vec<(RecordPlace, VisitorEvent<'_>)> = Vec::new();
+        for (place, bytes) in run {
             let read = Beacon::decode(bytes).ok().and_then(|beacon| VisitorEvent::read(beacon).ok());
             match read {
-                Some(event) => events.push((offset, event)),
+                Some(event) => events.push((place, event)),
                 None => unsure.unreadable += 1,
             }
         }
         // Equal receipts in the order of the log, as streaming met them.
-        events.sort_by(|(a_offset, a), (b_offset, b)| {
+        events.sort_by(|(a_place, a), (b_place, b)| {
             let key = |e: &VisitorEvent<'_>| (e.beacon.site_code.to_owned(), e.beacon.visitor().to_owned());
             let same = a.beacon.site_code == b.beacon.site_code && a.beacon.visitor() == b.beacon.visitor();
             let by_visitor = if same { std::cmp::Ordering::Equal } else { key(a).cmp(&key(b)) };
-            by_visitor.then_with(|| a.order_key().cmp(&b.order_key())).then(a_offset.cmp(b_offset))
+            by_visitor.then_with(|| a.order_key().cmp(&b.order_key())).then(a_place.cmp(b_place))
         });
         let same_visitor = |a: &VisitorEvent<'_>, b: &VisitorEvent<'_>| {
             a.beacon.site_code == b.beacon.site_code && a.beacon.visitor() == b.beacon.visitor()
@@ -74,7 +74,7 @@ pub(super) fn build(
 
 /// Scans one visitor; false if the beginning of its activity was not read.
 fn scan(
-    events: &[(u64, VisitorEvent<'_>)],
+    events: &[(RecordPlace, VisitorEvent<'_>)],
     window: &Window,
     policy: &VisitPolicy,
     rebuilt: &mut impl Rebuilt,
@@ -82,7 +82,7 @@ fn scan(
     let mut scan = Scan::default();
     let mut beginning = Beginning::new(window, policy);
     let in_range = |at_ms: u64| (window.from_ms..window.to_ms).contains(&at_ms);
-    for (offset, event) in events {
+    for (place, event) in events {
         beginning.see(event, policy);
         let placement = scan.push(event, policy);
         if let Some(closed) = placement.closed.filter(|visit| in_range(visit.started_at_ms())) {
@@ -90,7 +90,7 @@ fn scan(
         }
         if in_range(event.at_ms()) {
             if placement.is_duplicate {
-                rebuilt.duplicate(event, *offset);
+                rebuilt.duplicate(event, *place);
             } else {
                 rebuilt.event(event, placement.visit_id);
             }

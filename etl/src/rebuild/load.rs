@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use fanal_model::Beacon;
 use fanal_storage::archive::{Archive, ArchiveError, FileInfo, Filter};
+use fanal_storage::log::Partition;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::build::Window;
@@ -35,8 +36,11 @@ struct Place {
     line_number: u32,
     len: u32,
     start: usize,
-    offset: u64,
+    at: RecordPlace,
 }
+
+/// Where a record stands in the event log.
+pub(super) type RecordPlace = (Partition, u64);
 
 impl Loaded {
     pub(super) fn len(&self) -> usize {
@@ -45,18 +49,18 @@ impl Loaded {
 
     /// Runs of beacons whose visitors share a hash: nearly always one visitor of
     /// one site. Sorted by time and line number.
-    pub(super) fn visitors(&self) -> impl Iterator<Item = impl Iterator<Item = (u64, &[u8])>> {
+    pub(super) fn visitors(&self) -> impl Iterator<Item = impl Iterator<Item = (RecordPlace, &[u8])>> {
         self.places.chunk_by(|a, b| a.visitor_hash == b.visitor_hash).map(|run| {
-            run.iter().map(|place| (place.offset, &self.bytes[place.start..place.start + place.len as usize]))
+            run.iter().map(|place| (place.at, &self.bytes[place.start..place.start + place.len as usize]))
         })
     }
 
-    fn push(&mut self, visitor_hash: u64, offset: u64, beacon: &Beacon<'_>) {
+    fn push(&mut self, visitor_hash: u64, at: RecordPlace, beacon: &Beacon<'_>) {
         let start = self.bytes.len();
         beacon.encode(&mut self.bytes);
         let len = u32::try_from(self.bytes.len() - start).unwrap_or(u32::MAX);
         let (at_ms, line_number) = (beacon.received_at_ms, beacon.line_number);
-        self.places.push(Place { visitor_hash, at_ms, line_number, len, start, offset });
+        self.places.push(Place { visitor_hash, at_ms, line_number, len, start, at });
     }
 }
 
@@ -78,7 +82,7 @@ pub(super) async fn load(
                 let beacon = &archived.beacon;
                 let visitor_hash = xxh3_64(beacon.visitor().as_bytes());
                 if part.takes(beacon.site_code, visitor_hash) {
-                    loaded.push(visitor_hash, archived.log_offset, beacon);
+                    loaded.push(visitor_hash, (file.partition, archived.log_offset), beacon);
                 }
             }
         }
@@ -86,6 +90,6 @@ pub(super) async fn load(
     progress(files.len());
     loaded
         .places
-        .sort_unstable_by_key(|place| (place.visitor_hash, place.at_ms, place.line_number, place.offset));
+        .sort_unstable_by_key(|place| (place.visitor_hash, place.at_ms, place.line_number, place.at));
     Ok(loaded)
 }

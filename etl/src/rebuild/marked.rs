@@ -16,6 +16,8 @@ use tokio::time::Instant;
 
 use super::{RebuildError, Request, rebuild};
 use crate::day::Day;
+use crate::log::LogError;
+use crate::progress::{Offsets, Stage, Stuck};
 use crate::role::{Backoff, Etl, sleep_or_stop};
 use crate::rows::{rebuilt_version, streamed_version};
 
@@ -35,6 +37,10 @@ enum Failure {
     Rebuild(#[from] RebuildError),
     #[error(transparent)]
     ClickHouse(#[from] ClickHouseError),
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error(transparent)]
+    Stuck(#[from] Stuck),
 }
 
 #[derive(Row, Deserialize)]
@@ -46,8 +52,15 @@ struct Mark {
 
 pub(crate) async fn run(etl: Etl, stop: Stop) {
     let clickhouse = etl.clickhouse();
+    etl.health.ok(PART);
     let mut backoff = Backoff::new();
+    let mut leads = etl.progress.leads.subscribe();
     while !stop.is_stopped() {
+        // One process of the installation does this, whoever has the first partition.
+        tokio::select! {
+            leads = leads.wait_for(|leads| *leads) => drop(leads),
+            () = stop.stopped() => break,
+        }
         let began = Instant::now();
         match rebuild_marked(&etl, &clickhouse, &stop).await {
             Ok(()) => {
@@ -72,17 +85,17 @@ pub(crate) async fn run(etl: Etl, stop: Stop) {
 }
 
 async fn rebuild_marked(etl: &Etl, clickhouse: &ClickHouse, stop: &Stop) -> Result<(), Failure> {
-    if marks(clickhouse, u64::MAX).await?.is_empty() || quiet(etl, stop).await {
+    if marks(clickhouse, None).await?.is_empty() || quiet(etl, stop).await {
         return Ok(());
     }
     // Marks up to here are whole, and the archive will hold what they count.
-    let visited = *etl.progress.visited.borrow();
-    etl.progress.want_sealed(visited);
+    let visited = etl.all_reached(Stage::Visits).await?;
+    etl.seal(&visited).await?;
     tokio::select! {
-        _ = wait_for_archive(etl, visited) => {}
+        archived = etl.wait(Stage::Archive, &visited) => archived?,
         () = stop.stopped() => return Ok(()),
     }
-    let marks = marks(clickhouse, streamed_version(visited)).await?;
+    let marks = marks(clickhouse, Some(&visited)).await?;
     let mut sites_by_day: BTreeMap<Day, BTreeSet<String>> = BTreeMap::new();
     for mark in &marks {
         sites_by_day.entry(Day::from_number(u32::from(mark.day))).or_default().insert(mark.site_code.clone());
@@ -99,26 +112,21 @@ async fn rebuild_marked(etl: &Etl, clickhouse: &ClickHouse, stop: &Stop) -> Resu
             return Ok(());
         }
     }
-    clear(clickhouse, &marks, visited).await?;
+    clear(clickhouse, &marks, &visited).await?;
     Ok(())
 }
 
-/// Waits until no mark of records before `offset` is left. Not for ever: where a
+/// Waits until no mark of records before these offsets is left. Not for ever: where a
 /// rebuild fails again and again, its reason is in the health of the part.
-pub(crate) async fn wait_until_clear(etl: &Etl, offset: u64) {
+pub(crate) async fn wait_until_clear(etl: &Etl, ends: &Offsets) {
     let clickhouse = etl.clickhouse();
     let began = Instant::now();
     while began.elapsed() < CLEAR_WAIT_MAX {
-        if marks(&clickhouse, streamed_version(offset)).await.is_ok_and(|marks| marks.is_empty()) {
+        if marks(&clickhouse, Some(ends)).await.is_ok_and(|marks| marks.is_empty()) {
             return;
         }
         tokio::time::sleep(TICK).await;
     }
-}
-
-async fn wait_for_archive(etl: &Etl, offset: u64) {
-    // The sender lives in `etl`, so that waiting cannot fail.
-    let _ = etl.progress.archived.subscribe().wait_for(|archived| *archived >= offset).await;
 }
 
 /// Waits until no late record came for a while; true if the stop came first.
@@ -134,12 +142,25 @@ async fn quiet(etl: &Etl, stop: &Stop) -> bool {
     false
 }
 
-async fn marks(clickhouse: &ClickHouse, version_max: u64) -> Result<Vec<Mark>, ClickHouseError> {
+/// The marked days; of records before these offsets, if any are given.
+async fn marks(clickhouse: &ClickHouse, before: Option<&Offsets>) -> Result<Vec<Mark>, ClickHouseError> {
+    let before = before
+        .map_or_else(|| "1".to_owned(), |ends| format!("version <= {}", versions(ends, streamed_version)));
     let sql = format!(
         "SELECT site_code, toUInt16(toDate(minute)) AS day FROM outcome_rows FINAL \
-         WHERE outcome IN ('late', 'stale') AND version <= {version_max} GROUP BY site_code, day ORDER BY day"
+         WHERE outcome IN ('late', 'stale') AND {before} GROUP BY site_code, day ORDER BY day"
     );
     clickhouse.fetch_all("list marked days", &sql).await
+}
+
+/// A version for each partition, by the column `log_partition`; none for others.
+fn versions(ends: &Offsets, version: fn(u64) -> u64) -> String {
+    let numbers: Vec<String> = ends.keys().map(|p| format!("toUInt32({})", p.number())).collect();
+    let versions: Vec<String> = ends.values().map(|end| format!("toUInt64({})", version(*end))).collect();
+    if numbers.is_empty() {
+        return "toUInt64(0)".to_owned();
+    }
+    format!("transform(log_partition, [{}], [{}], toUInt64(0))", numbers.join(","), versions.join(","))
 }
 
 /// One request for each run of days; neighbours are included, since a late event
@@ -159,13 +180,14 @@ fn requests(sites_by_day: BTreeMap<Day, BTreeSet<String>>) -> Vec<Request> {
                 from: day.previous(),
                 to: day.following(),
                 is_dry_run: false,
+                all_profiles: false,
             }),
         }
     }
     requests
 }
 
-async fn clear(clickhouse: &ClickHouse, marks: &[Mark], visited: u64) -> Result<(), ClickHouseError> {
+async fn clear(clickhouse: &ClickHouse, marks: &[Mark], visited: &Offsets) -> Result<(), ClickHouseError> {
     if marks.is_empty() {
         return Ok(());
     }
@@ -173,11 +195,11 @@ async fn clear(clickhouse: &ClickHouse, marks: &[Mark], visited: u64) -> Result<
         marks.iter().map(|mark| format!("('{}', {})", mark.site_code, mark.day)).collect();
     let sql = format!(
         // Unqualified, `version` would be the new one.
-        "INSERT INTO outcome_rows SELECT * REPLACE (toUInt64({}) AS version, toUInt8(1) AS is_deleted) \
+        "INSERT INTO outcome_rows SELECT * REPLACE ({} AS version, toUInt8(1) AS is_deleted) \
          FROM outcome_rows FINAL WHERE outcome IN ('late', 'stale') AND outcome_rows.version <= {} \
          AND (site_code, toUInt16(toDate(minute))) IN ({})",
-        rebuilt_version(visited),
-        streamed_version(visited),
+        versions(visited, rebuilt_version),
+        versions(visited, streamed_version),
         pairs.join(",")
     );
     clickhouse.execute("clear marks", &sql).await

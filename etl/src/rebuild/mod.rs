@@ -1,7 +1,7 @@
 //! Raw archive → `events` and `visits` of a range of days, made anew.
 //!
 //! Compares what the archive says with what the tables hold and writes only the
-//! differences, each with the archive's end offset as its version: rows that
+//! differences, each with the archive's end offset in the visitor's partition as its version: rows that
 //! streaming wrote from later records win, so a rebuild may run beside it. What
 //! must stay true: the result is a function of the archive alone; a rebuild that
 //! was interrupted or is repeated ends in the same tables.
@@ -14,6 +14,7 @@ pub(crate) mod marked;
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use fanal_profiles::ProfileError;
 use fanal_storage::archive::{ArchiveError, FileInfo};
 use fanal_storage::clickhouse::ClickHouseError;
 use serde::{Deserialize, Serialize};
@@ -22,8 +23,8 @@ use thiserror::Error;
 use crate::config::millis;
 use crate::day::Day;
 use crate::metrics;
+use crate::progress::Offsets;
 use crate::role::Etl;
-use crate::rows::rebuilt_version;
 use crate::visit::VisitPolicy;
 use build::Window;
 
@@ -43,6 +44,9 @@ pub struct Request {
     pub to: Day,
     /// Count the differences and write nothing.
     pub is_dry_run: bool,
+    /// Give the profile store every visit and link of these days, not only those that
+    /// the tables had otherwise: it may have lost them.
+    pub all_profiles: bool,
 }
 
 /// Rows of one table that a rebuild found different.
@@ -75,8 +79,8 @@ pub struct Report {
     pub beacons_read: u64,
     /// Lines that today's rules cannot read; they stay in the archive.
     pub unreadable: u64,
-    /// The archive held everything before this offset.
-    pub end_offset: u64,
+    /// The archive held everything before these offsets.
+    pub end_offsets: Offsets,
     /// Visitors whose activity has no beginning within the days that may be read:
     /// their first visit in the range may begin too early.
     pub unsure_visitors: u64,
@@ -98,6 +102,8 @@ pub enum RebuildError {
     Archive(#[from] ArchiveError),
     #[error(transparent)]
     ClickHouse(#[from] ClickHouseError),
+    #[error(transparent)]
+    Profiles(#[from] ProfileError),
     #[error("the range ends ({to}) before it begins ({from}); swap --from and --to")]
     EmptyRange { from: Day, to: Day },
 }
@@ -113,12 +119,19 @@ pub async fn rebuild(
     }
     let _alone = etl.progress.rebuilding.lock().await;
     let began = Instant::now();
-    let files = etl.archive.list(etl.config.partition).await?;
-    let end_offset = files.last().map_or(0, |file| file.last_offset + 1);
+    let mut files = Vec::new();
+    for partition in etl.archive.partitions().await? {
+        files.extend(etl.archive.list(partition).await?);
+    }
+    let mut ends = Offsets::new();
+    for file in &files {
+        let end = ends.entry(file.partition).or_default();
+        *end = (file.last_offset + 1).max(*end);
+    }
     let mut look_back_days = 1;
     loop {
         let window = window(etl, request, look_back_days, &files);
-        let job = Job { etl, request, files: &files, end_offset, window };
+        let job = Job { etl, request, files: &files, ends: &ends, window };
         let report = job.run(progress).await?;
         if report.unsure_visitors == 0 || look_back_days >= LOOK_BACK_DAYS_MAX {
             metrics::rebuilt(report.beacons_read, began.elapsed());
@@ -149,7 +162,7 @@ struct Job<'j> {
     etl: &'j Etl,
     request: &'j Request,
     files: &'j [FileInfo],
-    end_offset: u64,
+    ends: &'j Offsets,
     window: Window,
 }
 
@@ -163,10 +176,9 @@ impl Job<'_> {
         let records: u64 = wanted.iter().map(|file| file.last_offset - file.first_offset + 1).sum();
         let shards = records.div_ceil(self.etl.config.rebuild_events_max.max(1)).max(1);
         let clickhouse = self.etl.clickhouse();
-        let mut report = Report { end_offset: self.end_offset, ..Report::default() };
-        let (partition, version) = (self.etl.config.partition, rebuilt_version(self.end_offset));
-        let mut duplicates =
-            compare::Duplicates::fetch(&clickhouse, self.request, partition, version).await?;
+        let mut report = Report { end_offsets: self.ends.clone(), ..Report::default() };
+        let versions = compare::Versions::new(&self.etl.log, self.ends);
+        let mut duplicates = compare::Duplicates::fetch(&clickhouse, self.request, versions).await?;
         for shard in 0..shards {
             let part = load::Part { shard, shards, sites: self.request.sites.as_ref() };
             let loaded = load::load(&self.etl.archive, &wanted, &part, &self.window, |files_done| {
@@ -182,7 +194,7 @@ impl Job<'_> {
             if report.unsure_visitors > 0 && !self.may_stay_unsure() {
                 return Ok(report);
             }
-            compared.finish(&clickhouse, self.request, &mut report).await?;
+            compared.finish(&clickhouse, &self.etl.profiles, self.request, &mut report).await?;
         }
         duplicates.finish(&clickhouse, self.request, &mut report).await?;
         Ok(report)

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use fanal_model::{Beacon, Visit};
+use fanal_profiles::{GoneVisit, ProfileBatch, ProfileVisit};
 use fanal_storage::clickhouse::{Flush, OutcomeRow};
+use fanal_storage::log::{Family, Partition};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -19,8 +21,9 @@ const TIMER_STEP_MS: u64 = 10_000;
 /// What the engine must know beside the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EngineConfig {
-    /// Partition of the event log.
-    pub partition: u32,
+    /// Partition of the event log. Of an overflow partition everything is late: its
+    /// visitors are at home elsewhere, and only a rebuild sees all of their events.
+    pub partition: Partition,
     /// How long after its event time a record may reach the log and still be
     /// streamed; what comes later waits for a rebuild.
     pub allowed_lateness_ms: u64,
@@ -53,6 +56,20 @@ pub enum StateError {
         "the checkpoint was written by another version of the program: the event log is read again from its beginning"
     )]
     Format,
+}
+
+/// Everything that changed since the last flush.
+#[derive(Debug, Default)]
+pub struct Changed {
+    pub tables: Flush,
+    pub profiles: ProfileBatch,
+}
+
+impl Changed {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty() && self.profiles.is_empty()
+    }
 }
 
 /// The states of all visitors, and what is waiting to be written.
@@ -124,6 +141,11 @@ impl Engine {
         self.end_offset
     }
 
+    #[must_use]
+    pub fn partition(&self) -> Partition {
+        self.config.partition
+    }
+
     /// Visitors held in memory.
     #[must_use]
     pub fn visitor_count(&self) -> usize {
@@ -140,13 +162,17 @@ impl Engine {
     pub fn take(&mut self, offset: u64, append_time_ms: u64, value: &[u8]) -> Option<Warning> {
         self.read_to(offset + 1, append_time_ms);
         let Ok(beacon) = Beacon::decode(value) else {
-            self.outcomes.count("", append_time_ms, "dead_letter", 1);
+            // The archive keeps it among the dead letters and counts it as rejected.
             return Some(Warning::Unreadable { offset });
         };
         let Ok(event) = VisitorEvent::read(beacon) else {
             self.outcomes.count(beacon.site_code, beacon.received_at_ms, "dead_letter", 1);
             return Some(Warning::Unreadable { offset });
         };
+        if self.config.partition.family() == Family::Overflow {
+            self.outcomes.count(beacon.site_code, event.at_ms(), "late", 1);
+            return None;
+        }
         let mut key = Vec::with_capacity(beacon.site_code.len() + 1 + beacon.visitor().len());
         fanal_model::record_key(&mut key, beacon.site_code, beacon.visitor());
         if event.at_ms() < self.horizon_ms() {
@@ -193,13 +219,14 @@ impl Engine {
 
     /// Everything that changed since the last flush. `now_ms` is the wall clock
     /// where the log is read to its end, so that time passes on a quiet site.
-    pub fn flush(&mut self, now_ms: Option<u64>, policies: &impl SitePolicies) -> Flush {
+    pub fn flush(&mut self, now_ms: Option<u64>, policies: &impl SitePolicies) -> Changed {
         self.watermark_ms = self.watermark_ms.max(now_ms.unwrap_or(0));
         let horizon_ms = self.horizon_ms();
         self.expire(horizon_ms);
         let version = rows::streamed_version(self.end_offset);
         let mut changes = Collected {
             flush: Flush::default(),
+            profiles: ProfileBatch::default(),
             outcomes: std::mem::take(&mut self.outcomes),
             version,
             partition: self.config.partition,
@@ -221,13 +248,13 @@ impl Engine {
                 }
             }
         }
-        let Collected { mut flush, mut outcomes, .. } = changes;
+        let Collected { mut flush, profiles, mut outcomes, .. } = changes;
         outcomes.take(self.config.partition, self.flushed_offset, &mut flush.outcomes);
         self.flushed_offset = self.end_offset;
         for outcome in &mut flush.outcomes {
             outcome.version = version;
         }
-        flush
+        Changed { tables: flush, profiles }
     }
 
     /// Visits that the table has beyond the checkpoint: whatever of them the
@@ -308,19 +335,28 @@ fn split_key(key: &[u8]) -> (String, String) {
 /// Gathers the changes of all touched visitors into one flush.
 struct Collected {
     flush: Flush,
+    profiles: ProfileBatch,
     outcomes: Outcomes,
     version: u64,
-    partition: u32,
+    partition: Partition,
     site_visitor: (String, String),
+}
+
+impl Collected {
+    fn link(&mut self, event: &VisitorEvent<'_>) {
+        let Some(row) = rows::link_row(event) else { return };
+        self.profiles.links.push(rows::profile_link(&row));
+        self.flush.links.push(row);
+    }
 }
 
 impl Changes for Collected {
     fn event(&mut self, event: &VisitorEvent<'_>, offset: u64, before: Option<Placed>, placed: Placed) {
         match placed {
             Placed::InVisit(visit_id) => {
-                self.flush.events.push(rows::event_row(event, visit_id, self.version));
+                self.flush.events.push(rows::event_row(event, visit_id, self.partition, self.version));
                 if before.is_none() {
-                    self.flush.links.extend(rows::link_row(event));
+                    self.link(event);
                 }
                 // It was a duplicate until an earlier copy was found to be none.
                 if before == Some(Placed::Duplicate) {
@@ -342,7 +378,7 @@ impl Changes for Collected {
                     false,
                 ));
                 // `None`: a flush before a restart may have written it as an event.
-                let mut row = rows::event_row(event, 0, self.version);
+                let mut row = rows::event_row(event, 0, self.partition, self.version);
                 row.is_deleted = 1;
                 self.flush.events.push(row);
             }
@@ -350,16 +386,25 @@ impl Changes for Collected {
     }
 
     fn visit(&mut self, visit: &Visit) {
-        self.flush.visits.push(rows::visit_row(visit, self.version));
+        self.profiles.visits.push(ProfileVisit { visit: visit.clone(), version: self.version });
+        self.flush.visits.push(rows::visit_row(visit, self.partition, self.version));
     }
 
     fn visit_gone(&mut self, gone: WrittenVisit) {
         let (site_code, visitor_code) = self.site_visitor.clone();
+        self.profiles.gone.push(GoneVisit {
+            site_code: site_code.clone(),
+            visitor_code: visitor_code.clone(),
+            visit_id: gone.visit_id,
+            started_at_ms: gone.started_at_ms,
+            version: self.version,
+        });
         self.flush.visits.push(rows::gone_visit_row(
             site_code,
             visitor_code,
             gone.visit_id,
             gone.started_at_ms,
+            self.partition,
             self.version,
         ));
     }

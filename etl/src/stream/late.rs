@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use fanal_storage::clickhouse::OutcomeRow;
+use fanal_storage::log::Partition;
 
 use crate::rows::minute;
 
@@ -39,10 +40,10 @@ impl Outcomes {
     }
 
     /// The rows of a flush that began at `first_offset`.
-    pub(super) fn take(&mut self, partition: u32, first_offset: u64, rows: &mut Vec<OutcomeRow>) {
+    pub(super) fn take(&mut self, partition: Partition, first_offset: u64, rows: &mut Vec<OutcomeRow>) {
         for (key, count) in std::mem::take(&mut self.counts) {
             rows.push(OutcomeRow {
-                log_partition: partition,
+                log_partition: partition.number(),
                 first_offset,
                 site_code: key.site_code,
                 minute: key.minute,

@@ -9,4 +9,4 @@ mod engine;
 mod late;
 mod visitor;
 
-pub use engine::{Engine, EngineConfig, SitePolicies, StateError, Warning};
+pub use engine::{Changed, Engine, EngineConfig, SitePolicies, StateError, Warning};

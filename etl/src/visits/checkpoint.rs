@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clickhouse_rows::{FoundOutcome, FoundVisit};
 use fanal_storage::clickhouse::{ClickHouse, ClickHouseError, OutcomeRow};
+use fanal_storage::log::Partition;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
@@ -33,7 +34,7 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    pub(super) fn new(store: Arc<dyn ObjectStore>, partition: u32) -> Self {
+    pub(super) fn new(store: Arc<dyn ObjectStore>, partition: Partition) -> Self {
         Self { store, folder: Path::from(format!("visits/{partition}")), stored_offset: None }
     }
 
@@ -83,7 +84,10 @@ pub(super) async fn tell(clickhouse: &ClickHouse, engine: &mut Engine) -> Result
     // touch began at most a day and its timeout before the horizon.
     let since = i64::try_from(engine.horizon_ms() / 1000).unwrap_or(0) - 2 * 86_400;
     let since = since.max(0);
-    let streamed = format!("version > {version} AND bitAnd(version, 1) = 0");
+    let streamed = format!(
+        "log_partition = {} AND version > {version} AND bitAnd(version, 1) = 0",
+        engine.partition().number()
+    );
     let visits: Vec<FoundVisit> = clickhouse
         .fetch_all(
             WHAT,

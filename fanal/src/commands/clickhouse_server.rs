@@ -96,7 +96,9 @@ fn listener(arguments: &Arguments) -> anyhow::Result<TcpListener> {
             anyhow::bail!("{address} is not on loopback; name a --password-file, or listen on 127.0.0.1")
         }
         Some(address) => TcpListener::bind(address).with_context(|| format!("cannot listen on {address}"))?,
-        None => std::io::stdin().as_fd().try_clone_to_owned().context("standard input is not a listener")?.into(),
+        None => {
+            std::io::stdin().as_fd().try_clone_to_owned().context("standard input is not a listener")?.into()
+        }
     };
     listener.set_nonblocking(true).context("the listener cannot be used")?;
     Ok(listener)

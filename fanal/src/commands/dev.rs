@@ -43,6 +43,10 @@ pub(crate) struct Arguments {
     /// Its private key, PEM.
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// Use the servers of this file in place of embedded parts: its sections `event_log`, `archive`,
+    /// `clickhouse`, `profiles`, `catalogue`, `spool`.
+    #[arg(long, value_name = "FILE")]
+    cluster: Option<PathBuf>,
     /// Create a sample site, send it some traffic over HTTP and show the visits.
     #[arg(long)]
     sample: bool,
@@ -101,6 +105,9 @@ fn config(arguments: &Arguments) -> anyhow::Result<Config> {
         admin.listen = arguments.admin;
     }
     config.clickhouse.listen = arguments.clickhouse;
+    if let Some(file) = &arguments.cluster {
+        config.on_cluster(file)?;
+    }
     Ok(config)
 }
 

@@ -4,18 +4,18 @@ use anyhow::Context;
 use clap::Args;
 use fanal_ingest::AddressKey;
 use fanal_ingest::import::{
-    ImportOptions, ImportTarget, Importer, Input, LocalTarget, Progress, RemoteTarget, Report,
+    ImportOptions, ImportTarget, Importer, Input, KafkaTarget, LocalTarget, Progress, RemoteTarget, Report,
 };
+use fanal_kafka::Kafka;
 use fanal_model::ByteSize;
 use fanal_parser::Limits;
-use fanal_storage::catalogue::Catalogue;
 use fanal_storage::log::wall_clock;
 use serde_json::json;
 
 use super::Installation;
-use crate::config::Config;
+use crate::config::{Config, EventLogKind};
 use crate::exit::Ending;
-use crate::node::host_name;
+use crate::node::{host_name, open_catalogue};
 use crate::output::{Output, table};
 use crate::session::Session;
 
@@ -64,13 +64,43 @@ async fn import(config: Config, arguments: &Arguments, output: &Output) -> anyho
         .map_or_else(|| config.path("address.key"), |ingest| ingest.address_key_file.clone());
     let node = arguments.node.clone().unwrap_or_else(host_name);
     let options = ImportOptions { node, limits, ..ImportOptions::default() };
-    let catalogue_file = config.path("catalogue.sqlite");
-    let session = Session::open(config).await?;
     let key = AddressKey::load_or_create(&key_file)?;
+    let report = match config.event_log.kind {
+        EventLogKind::Kafka => into_kafka(&config, key, options, arguments, output).await?,
+        EventLogKind::Embedded => into_embedded(config, key, options, arguments, output).await?,
+    };
+    show(&report, output);
+    Ok(())
+}
+
+/// Kafka takes imports from everywhere.
+async fn into_kafka(
+    config: &Config,
+    key: AddressKey,
+    options: ImportOptions,
+    arguments: &Arguments,
+    output: &Output,
+) -> anyhow::Result<Report> {
+    let catalogue = open_catalogue(config).await?;
+    let target = KafkaTarget::new(Kafka::connect(config.event_log.kafka.clone()).await?);
+    let importer = Importer::new(target, catalogue.sites(), key, options, wall_clock());
+    let report = read(importer, arguments, output).await;
+    catalogue.close().await;
+    report
+}
+
+async fn into_embedded(
+    config: Config,
+    key: AddressKey,
+    options: ImportOptions,
+    arguments: &Arguments,
+    output: &Output,
+) -> anyhow::Result<Report> {
+    let session = Session::open(config.clone()).await?;
     let report = match &session {
         Session::Remote(remote) => {
-            // The catalogue takes several processes; the event log takes one.
-            let catalogue = Catalogue::open(&catalogue_file).await?;
+            // The catalogue takes several processes; the embedded log takes one.
+            let catalogue = open_catalogue(&config).await?;
             let target = RemoteTarget::new(remote.admin()?, remote.token.clone());
             let importer = Importer::new(target, catalogue.sites(), key, options, wall_clock());
             let report = read(importer, arguments, output).await;
@@ -78,14 +108,15 @@ async fn import(config: Config, arguments: &Arguments, output: &Output) -> anyho
             report
         }
         Session::Local(local) => {
-            let target = LocalTarget { imports: local.parts.imports.clone() };
+            let imports =
+                local.parts.imports.clone().context("the embedded log has no positions; this is a bug")?;
             let sites = local.parts.catalogue.sites();
+            let target = LocalTarget { imports };
             read(Importer::new(target, sites, key, options, wall_clock()), arguments, output).await
         }
     };
     session.close().await;
-    show(&report?, output);
-    Ok(())
+    report
 }
 
 async fn read<T: ImportTarget>(

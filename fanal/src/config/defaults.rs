@@ -8,7 +8,10 @@ use fanal_service::config::ListenAddress;
 use fanal_service::logs::LogFormat;
 use fanal_storage::log::LogConfig;
 
-use super::{ArchiveSection, ClickHouseSection, EtlSection, EventLogSection, LogsSection};
+use super::{
+    ArchiveSection, ArchiveStore, ClickHouseSection, EtlSection, EventLogKind, EventLogSection, HdfsConfig,
+    KafkaConfig, LogsSection,
+};
 
 pub(super) fn drain_timeout() -> HumanDuration {
     HumanDuration(Duration::from_secs(20))
@@ -29,6 +32,8 @@ impl Default for EventLogSection {
     fn default() -> Self {
         let log = LogConfig::default();
         Self {
+            kind: EventLogKind::default(),
+            kafka: KafkaConfig::default(),
             segment_bytes: ByteSize(log.segment_bytes),
             retention: HumanDuration(log.retention),
             commit_bytes_max: ByteSize(log.commit_bytes_max as u64),
@@ -41,6 +46,8 @@ impl Default for ArchiveSection {
     fn default() -> Self {
         let etl = EtlConfig::default();
         Self {
+            store: ArchiveStore::default(),
+            hdfs: HdfsConfig::default(),
             bucket: HumanDuration(Duration::from_millis(etl.rotation.bucket_ms)),
             records_max: etl.rotation.records_max,
             bytes_max: ByteSize(etl.rotation.bytes_max),
@@ -51,7 +58,15 @@ impl Default for ArchiveSection {
 
 impl Default for ClickHouseSection {
     fn default() -> Self {
-        Self { listen: local(8123), url: None, database: "fanal".to_owned(), user: None, password_file: None }
+        Self {
+            listen: local(8123),
+            url: None,
+            database: "fanal".to_owned(),
+            user: None,
+            password_file: None,
+            tls_ca_file: None,
+            cluster: None,
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use fanal_service::config::TlsSection;
 
 use super::defaults::local;
 use super::{
-    AdminSection, ArchiveSection, ClickHouseSection, Config, DeliverySection, EtlSection, EventLogSection,
-    LogsSection, defaults,
+    AdminSection, ArchiveSection, CatalogueConfig, ClickHouseSection, Config, DeliverySection, EtlSection,
+    EventLogSection, LogsSection, ProfilesConfig, SpoolConfig, defaults,
 };
 
 pub(super) fn config(data_dir: &Path) -> Config {
@@ -25,6 +25,9 @@ pub(super) fn config(data_dir: &Path) -> Config {
         event_log: EventLogSection::default(),
         archive: ArchiveSection::default(),
         clickhouse: ClickHouseSection::default(),
+        profiles: ProfilesConfig::default(),
+        catalogue: CatalogueConfig::default(),
+        spool: SpoolConfig::default(),
         ingest: Some(ingest),
         etl: Some(EtlSection::default()),
         delivery: Some(DeliverySection { sse_listen: local(8110), sse_tls: Some(tls) }),

@@ -10,11 +10,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fanal_etl::EtlConfig;
+use fanal_hdfs::HdfsConfig;
 use fanal_ingest::IngestConfig;
+use fanal_ingest::spool::SpoolConfig;
+use fanal_kafka::KafkaConfig;
 use fanal_model::{ByteSize, HumanDuration};
+use fanal_profiles::ProfilesConfig;
 use fanal_service::config::{ListenAddress, TlsSection, byte_size, human_duration};
 use fanal_service::logs::LogFormat;
 use fanal_storage::archive::Rotation;
+use fanal_storage::catalogue::CatalogueConfig;
+use fanal_storage::clickhouse::{ClickHouseConfig, ClusterConfig};
 use fanal_storage::log::LogConfig;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +46,15 @@ pub(crate) struct Config {
     pub(crate) archive: ArchiveSection,
     #[serde(default)]
     pub(crate) clickhouse: ClickHouseSection,
+    /// Visitors as delivery reads them.
+    #[serde(default)]
+    pub(crate) profiles: ProfilesConfig,
+    /// Sites, SDK configurations, token clients.
+    #[serde(default)]
+    pub(crate) catalogue: CatalogueConfig,
+    /// Where requests go while Kafka does not confirm them.
+    #[serde(default)]
+    pub(crate) spool: SpoolConfig,
     /// The collector; without this section the role does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ingest: Option<IngestConfig>,
@@ -63,9 +78,30 @@ pub(crate) struct LogsSection {
     pub(crate) filter: String,
 }
 
+/// Which log holds the beacons.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum EventLogKind {
+    #[default]
+    Embedded,
+    Kafka,
+}
+
+/// Where the raw archive lies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ArchiveStore {
+    #[default]
+    Local,
+    Hdfs,
+}
+
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct EventLogSection {
+    /// `embedded`: files of the data folder; `kafka`.
+    pub(crate) kind: EventLogKind,
+    pub(crate) kafka: KafkaConfig,
     #[serde(with = "byte_size")]
     pub(crate) segment_bytes: ByteSize,
     #[serde(with = "human_duration")]
@@ -79,6 +115,9 @@ pub(crate) struct EventLogSection {
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ArchiveSection {
+    /// `local`: a folder of the data folder; `hdfs`.
+    pub(crate) store: ArchiveStore,
+    pub(crate) hdfs: HdfsConfig,
     #[serde(with = "human_duration")]
     pub(crate) bucket: HumanDuration,
     pub(crate) records_max: u64,
@@ -102,6 +141,12 @@ pub(crate) struct ClickHouseSection {
     /// File (mode 0600) with the password.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) password_file: Option<PathBuf>,
+    /// Certificates (PEM) that are trusted beside those of the system, for `https`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tls_ca_file: Option<PathBuf>,
+    /// The server is one of a cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cluster: Option<ClusterConfig>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
@@ -171,11 +216,7 @@ impl Config {
                 return Err("ingest.request_bytes_max is larger than event_log.commit_bytes_max".to_owned());
             }
         }
-        let database = &self.clickhouse.database;
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-        if database.is_empty() || !database.bytes().all(is_plain) {
-            return Err(format!("clickhouse.database `{database}` is not a name of a-z 0-9 _"));
-        }
+        self.check_servers()?;
         let clickhouse = &self.clickhouse;
         if clickhouse.url.is_none()
             && clickhouse.password_file.is_none()
@@ -192,6 +233,61 @@ impl Config {
         {
             return Err("delivery.sse_tls: certificate and key are the same file".to_owned());
         }
+        Ok(())
+    }
+
+    /// The ClickHouse server at `url`.
+    pub(crate) fn clickhouse_config(&self, url: String, password: Option<String>) -> ClickHouseConfig {
+        let section = &self.clickhouse;
+        ClickHouseConfig {
+            url,
+            database: section.database.clone(),
+            user: section.user.clone(),
+            password,
+            tls_ca_file: section.tls_ca_file.clone(),
+            cluster: section.cluster.clone(),
+        }
+    }
+
+    /// The sections of servers that are used.
+    fn check_servers(&self) -> Result<(), String> {
+        if self.event_log.kind == EventLogKind::Kafka {
+            let kafka = &self.event_log.kafka;
+            kafka.check().map_err(|problem| format!("event_log.kafka: {problem}"))?;
+            let spool = self.spool.resolve(&self.data_dir).map_err(|problem| problem.to_string())?;
+            if spool.drain_timeout < kafka.confirm_timeout.0 {
+                return Err("spool.drain_timeout is shorter than event_log.kafka.confirm_timeout".to_owned());
+            }
+            if let Some(ingest) = &self.ingest
+                && ingest.request_bytes_max > kafka.batch_bytes_max
+            {
+                return Err(
+                    "ingest.request_bytes_max is larger than event_log.kafka.batch_bytes_max".to_owned()
+                );
+            }
+        }
+        if self.archive.store == ArchiveStore::Hdfs {
+            self.archive.hdfs.check().map_err(|problem| format!("archive.hdfs: {problem}"))?;
+        }
+        let url = self.clickhouse.url.clone().unwrap_or_else(|| "http://127.0.0.1".to_owned());
+        self.clickhouse_config(url, None).check().map_err(|problem| problem.to_string())?;
+        if self.clickhouse.url.is_none() && self.clickhouse.cluster.is_some() {
+            return Err(
+                "clickhouse.cluster needs clickhouse.url: the embedded engine is no cluster".to_owned()
+            );
+        }
+        self.profiles.check().map_err(|problem| problem.to_string())
+    }
+
+    /// Takes the servers of a file in place of embedded parts.
+    pub(crate) fn on_cluster(&mut self, file: &Path) -> anyhow::Result<()> {
+        let bad = |text: String| Ending::BadConfiguration(text);
+        let cluster: Cluster = fanal_service::config::read(file).map_err(|error| bad(error.to_string()))?;
+        let Cluster { event_log, archive, clickhouse, profiles, catalogue, spool } = cluster;
+        let listen = self.clickhouse.listen;
+        (self.event_log, self.archive, self.clickhouse) = (event_log, archive, clickhouse);
+        (self.profiles, self.catalogue, self.spool) = (profiles, catalogue, spool);
+        self.clickhouse.listen = listen;
         Ok(())
     }
 
@@ -251,6 +347,18 @@ impl Config {
     pub(crate) fn drain_timeout(&self) -> Duration {
         self.drain_timeout.0
     }
+}
+
+/// The sections of a configuration that name servers.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+struct Cluster {
+    event_log: EventLogSection,
+    archive: ArchiveSection,
+    clickhouse: ClickHouseSection,
+    profiles: ProfilesConfig,
+    catalogue: CatalogueConfig,
+    spool: SpoolConfig,
 }
 
 /// The ClickHouse engine resolves relative paths against its own folder.

@@ -13,7 +13,18 @@ const MINIMAL: &str = include_str!("minimal.toml");
 
 #[test]
 fn the_reference_shows_the_defaults() {
-    let (minimal, reference) = (read(MINIMAL).unwrap(), read(REFERENCE).unwrap());
+    let (minimal, mut reference) = (read(MINIMAL).unwrap(), read(REFERENCE).unwrap());
+    // What has no default is shown by an example.
+    (reference.event_log.kafka.tls, reference.event_log.kafka.sasl) = (None, None);
+    reference.spool.dir = None;
+    let hdfs = &mut reference.archive.hdfs;
+    (hdfs.hadoop_conf_dir, hdfs.kerberos.keytab_file) = (None, None);
+    hdfs.name_services.clear();
+    hdfs.extra.clear();
+    let cassandra = &mut reference.profiles.cassandra;
+    (cassandra.password_file, cassandra.tls) = (None, minimal.profiles.cassandra.tls.clone());
+    assert_eq!(reference.profiles, minimal.profiles);
+    assert_eq!(reference.spool, minimal.spool);
     assert_eq!(reference.event_log, minimal.event_log);
     assert_eq!(reference.archive, minimal.archive);
     assert_eq!(reference.etl, minimal.etl);

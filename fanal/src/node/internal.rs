@@ -7,13 +7,14 @@ use std::pin::Pin;
 
 use bytes::Bytes;
 use fanal_admin::ExtraRoute;
-use fanal_etl::Etl;
 use fanal_etl::day::Day;
+use fanal_etl::log::LogError;
 use fanal_etl::rebuild::{self, Report};
+use fanal_etl::{Etl, Offsets, Stage};
 use fanal_ingest::import::ImportEndpoint;
 use fanal_model::SiteCode;
 use fanal_service::http::{
-    Body, BodyLimits, Connection, Encoding, Request, Response, bytes_answer, json, read_body,
+    Body, BodyLimits, Connection, Encoding, Request, Response, bytes_answer, empty, json, read_body,
 };
 use fanal_service::problem::Problem;
 use futures_util::stream;
@@ -60,7 +61,7 @@ impl RebuildOrder {
         };
         let (from, to) = (Day::parse(&self.from)?, Day::parse(&self.to)?);
         anyhow::ensure!(from <= to, "the range ends ({to}) before it begins ({from}); swap --from and --to");
-        Ok(rebuild::Request { sites, from, to, is_dry_run: self.dry_run })
+        Ok(rebuild::Request { sites, from, to, is_dry_run: self.dry_run, all_profiles: true })
     }
 
     /// Runs it on the parts of this process.
@@ -79,44 +80,66 @@ impl RebuildOrder {
     }
 }
 
+/// How far the stages are, by partition of the event log.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Stages {
+    pub(crate) log_end: Offsets,
+    pub(crate) archived: Offsets,
+    pub(crate) counted: Offsets,
+    pub(crate) visited: Offsets,
+}
+
+impl Stages {
+    pub(crate) async fn of(etl: &Etl) -> Result<Self, LogError> {
+        Ok(Self {
+            log_end: etl.log.ends().await?,
+            archived: etl.all_reached(Stage::Archive).await?,
+            counted: etl.all_reached(Stage::Ledger).await?,
+            visited: etl.all_reached(Stage::Visits).await?,
+        })
+    }
+}
+
 /// The routes.
 pub(super) struct Internal {
     etl: Etl,
-    imports: ImportEndpoint,
+    /// Where the embedded log holds the positions of imports.
+    imports: Option<ImportEndpoint>,
 }
 
 impl Internal {
     pub(super) fn new(parts: &Parts) -> Self {
-        Self { etl: parts.etl.clone(), imports: ImportEndpoint::new(parts.imports.clone()) }
+        Self { etl: parts.etl.clone(), imports: parts.imports.clone().map(ImportEndpoint::new) }
     }
 
     async fn route(&self, request: Request) -> Response {
         let path = request.uri().path().to_owned();
         let query = request.uri().query().unwrap_or("").to_owned();
-        match (request.method(), path.as_str()) {
-            (&Method::POST, ImportEndpoint::APPEND_PATH) => match body(request).await {
-                Ok(bytes) => self.imports.handle_append(&bytes).await,
+        match (request.method(), path.as_str(), &self.imports) {
+            (&Method::POST, ImportEndpoint::APPEND_PATH, Some(imports)) => match body(request).await {
+                Ok(bytes) => imports.handle_append(&bytes).await,
                 Err(problem) => problem.into_response(),
             },
-            (&Method::GET, ImportEndpoint::POSITIONS_PATH) => {
-                self.imports.handle_positions(query.strip_prefix("head=").unwrap_or("")).await
+            (&Method::GET, ImportEndpoint::POSITIONS_PATH, Some(imports)) => {
+                imports.handle_positions(query.strip_prefix("head=").unwrap_or("")).await
             }
-            (&Method::POST, ImportEndpoint::SEAL_PATH) => self.imports.handle_seal().await,
-            (&Method::POST, REBUILD_PATH) => match body(request).await {
+            (&Method::POST, ImportEndpoint::SEAL_PATH, Some(imports)) => imports.handle_seal().await,
+            (&Method::POST, ImportEndpoint::SEAL_PATH, None) => match self.seal().await {
+                Ok(()) => empty(StatusCode::NO_CONTENT),
+                Err(error) => stuck(&error.to_string()),
+            },
+            (&Method::POST, REBUILD_PATH, _) => match body(request).await {
                 Ok(bytes) => self.rebuild(&bytes),
                 Err(problem) => problem.into_response(),
             },
-            (&Method::POST, CATCH_UP_PATH) => match self.etl.catch_up_and_rebuild().await {
-                Ok(offset) => json(StatusCode::OK, &json!({"offset": offset})),
-                Err(stuck) => Problem::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "stuck",
-                    "The pipeline does not come on",
-                    stuck.to_string(),
-                )
-                .into_response(),
+            (&Method::POST, CATCH_UP_PATH, _) => match self.etl.catch_up_and_rebuild().await {
+                Ok(offsets) => json(StatusCode::OK, &json!({"offsets": offsets})),
+                Err(error) => stuck(&error.to_string()),
             },
-            (&Method::GET, PROGRESS_PATH) => json(StatusCode::OK, &self.progress()),
+            (&Method::GET, PROGRESS_PATH, _) => match Stages::of(&self.etl).await {
+                Ok(stages) => json(StatusCode::OK, &json!(stages)),
+                Err(error) => stuck(&error.to_string()),
+            },
             _ => Problem::new(
                 StatusCode::NOT_FOUND,
                 "path_unknown",
@@ -127,14 +150,8 @@ impl Internal {
         }
     }
 
-    fn progress(&self) -> serde_json::Value {
-        let progress = &self.etl.progress;
-        json!({
-            "log_end": self.etl.log.end_offset(),
-            "archived": *progress.archived.borrow(),
-            "counted": *progress.counted.borrow(),
-            "visited": *progress.visited.borrow(),
-        })
+    async fn seal(&self) -> Result<(), LogError> {
+        self.etl.seal(&self.etl.log.ends().await?).await
     }
 
     /// Answers at once and goes on: one JSON object per line, the last one says how it ended.
@@ -182,6 +199,11 @@ impl ExtraRoute for Internal {
     ) -> Pin<Box<dyn Future<Output = Response> + Send + 'a>> {
         Box::pin(self.route(request))
     }
+}
+
+fn stuck(detail: &str) -> Response {
+    let title = "The pipeline does not come on";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stuck", title, detail.to_owned()).into_response()
 }
 
 async fn body(request: Request) -> Result<Bytes, Problem> {

@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::internal::Internal;
+use super::log::Writer;
 use super::parts::Parts;
 use crate::config::Config;
 
@@ -158,7 +159,7 @@ pub(super) async fn serve_all(
 
 /// Tracking, configuration, tokens and visitor data share a listener: by path.
 struct DataHandler {
-    ingest: Option<Arc<Ingest>>,
+    ingest: Option<Arc<Ingest<Writer>>>,
     delivery: Option<Delivery>,
     operations: Operations,
 }
@@ -175,7 +176,7 @@ fn data_handler(
             fanal_ingest::describe();
             let settings = section.resolve(&host_name())?;
             let key = AddressKey::load_or_create(&section.address_key_file)?;
-            let (log, sites) = (parts.log.appender(), parts.catalogue.sites());
+            let (log, sites) = (parts.writer(), parts.catalogue.sites());
             let ingest = Arc::new(Ingest::new(log, sites, settings, key, wall_clock(), parts.health.clone()));
             let (watched, stop) = (Arc::clone(&ingest), stop.clone());
             running.tasks.spawn(async move { watched.watch_log(&stop).await });
@@ -193,7 +194,7 @@ fn data_handler(
 impl Handler for DataHandler {
     async fn handle(&self, request: Request, connection: &Connection) -> Response {
         let path = request.uri().path();
-        if let Some(ingest) = self.ingest.as_ref().filter(|_| <Ingest>::PATHS.contains(&path)) {
+        if let Some(ingest) = self.ingest.as_ref().filter(|_| Ingest::<Writer>::PATHS.contains(&path)) {
             return ingest.handle(request, connection).await;
         }
         if let Some(response) = self.operations.answer(request.method(), path) {

@@ -8,7 +8,9 @@
 mod clickhouse;
 mod internal;
 mod listeners;
+mod log;
 mod parts;
+mod stores;
 
 use std::time::Duration;
 
@@ -17,9 +19,11 @@ use fanal_service::stop::{Reload, Stop, on_signals};
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-pub(crate) use internal::{CATCH_UP_PATH, PROGRESS_PATH, REBUILD_PATH, RebuildOrder, RebuildOutcome};
+pub(crate) use internal::{CATCH_UP_PATH, PROGRESS_PATH, REBUILD_PATH, RebuildOrder, RebuildOutcome, Stages};
 pub(crate) use listeners::{Addresses, host_name};
-pub(crate) use parts::{Parts, RUNNING, make_private_folder};
+pub(crate) use log::InUse;
+pub(crate) use parts::{Parts, RUNNING, make_private_folder, open_catalogue};
+pub(crate) use stores::archive_store;
 
 /// How often positions of imports are stored apart from the log.
 const IMPORTS_INTERVAL: Duration = Duration::from_secs(60);
@@ -55,7 +59,9 @@ impl Node {
         let addresses = listeners.addresses.clone();
         parts.write_running(&addresses)?;
         tokio::spawn(tidy_metrics(parts.metrics.clone(), stop.clone()));
-        tokio::spawn(store_imports(parts.imports.clone(), stop.clone()));
+        if let Some(imports) = parts.imports.clone() {
+            tokio::spawn(store_imports(imports, stop.clone()));
+        }
         Ok(Self { addresses, parts, stop, reload, listeners, etl, etl_stop, config })
     }
 

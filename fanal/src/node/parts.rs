@@ -1,25 +1,27 @@
-//! What is open in a process: log, archive, catalogue, tables.
+//! What is open in a process: log, archive, catalogue, profiles, tables.
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use fanal_etl::log::EventLogs;
 use fanal_etl::{Etl, Progress};
 use fanal_ingest::import::Imports;
+use fanal_profiles::Profiles;
 use fanal_service::health::Health;
 use fanal_service::metrics::Metrics;
 use fanal_service::secret::Secret;
 use fanal_service::stop::Stop;
-use fanal_storage::archive::Archive;
 use fanal_storage::catalogue::Catalogue;
 use fanal_storage::clickhouse::{ClickHouse, ClickHouseConfig};
-use fanal_storage::log::{Log, wall_clock};
-use object_store::local::LocalFileSystem;
+use fanal_storage::log::wall_clock;
 use tokio::task::JoinHandle;
 
 use super::clickhouse::Embedded;
 use super::listeners::Addresses;
+use super::log::{OpenLog, Writer};
+use super::stores::Stores;
 use crate::config::Config;
 
 /// Where a running process says how to reach it.
@@ -27,9 +29,10 @@ pub(crate) const RUNNING: &str = "running.json";
 
 /// The open parts of one process.
 pub(crate) struct Parts {
-    pub(crate) log: Log,
+    log: OpenLog,
     pub(crate) catalogue: Catalogue,
-    pub(crate) imports: Imports,
+    /// Positions of imports, where the embedded log holds them.
+    pub(crate) imports: Option<Imports>,
     pub(crate) etl: Etl,
     pub(crate) health: Health,
     pub(crate) metrics: Metrics,
@@ -44,33 +47,44 @@ impl Parts {
         make_private_folder(&config.data_dir)?;
         let metrics = Metrics::install()?;
         let health = Health::new();
+        let following = Stop::new();
         // First of all: it holds the lock of the folder.
-        let (log_dir, log_config) = (config.path("log"), config.log_config());
-        let log = tokio::task::spawn_blocking(move || Log::open(&log_dir, log_config)).await??;
-        let archive = Archive::local(&config.path("archive"))?;
-        let catalogue = Catalogue::open(&config.path("catalogue.sqlite")).await?;
-        let imports_dir = make_folder(config.path("imports"))?;
-        let imports = Imports::open(&log, &imports_dir)?;
+        let log = OpenLog::open(config, &health, &following).await?;
+        let stores = Stores::open(config)?;
+        let catalogue = open_catalogue(config).await?;
+        let imports = match log.logs() {
+            EventLogs::Embedded(log) => Some(Imports::open(log, &make_folder(config.path("imports"))?)?),
+            EventLogs::Kafka(_) => None,
+        };
+        let password = config.profiles.cassandra.password_file.as_deref().map(Secret::load).transpose()?;
+        let password = password.map(|secret| secret.reveal().to_owned());
+        let profiles = Profiles::open(&config.profiles, &config.data_dir, password)?;
         let (embedded, clickhouse_config) = open_clickhouse(config, clickhouse, &health).await?;
-        let client = ClickHouse::new(clickhouse_config.clone());
-        client.migrate().await.context("cannot bring the tables up to date")?;
-        let checkpoints = make_folder(config.path("checkpoints"))?;
+        if embedded.is_some() {
+            let client = ClickHouse::new(clickhouse_config.clone());
+            client.migrate().await.context("cannot bring the tables up to date")?;
+        }
         let etl = Etl {
             config: Arc::new(config.etl_config()),
-            log: log.clone(),
-            archive,
-            checkpoints: Arc::new(LocalFileSystem::new_with_prefix(&checkpoints)?.with_fsync(true)),
+            log: log.logs().clone(),
+            archive: stores.archive,
+            checkpoints: stores.checkpoints,
             clickhouse: clickhouse_config,
+            profiles,
             sites: catalogue.sites(),
             health: health.clone(),
             clock: wall_clock(),
             progress: Progress::default(),
         };
-        let following = Stop::new();
         let (followed, stop) = (catalogue.clone(), following.clone());
         tokio::spawn(async move { followed.follow(stop.stopped()).await });
         let running = config.path(RUNNING);
         Ok(Self { log, catalogue, imports, etl, health, metrics, running, embedded, following })
+    }
+
+    /// Where the collector appends.
+    pub(crate) fn writer(&self) -> Writer {
+        self.log.writer()
     }
 
     /// Runs the etl role beside whatever else the process does.
@@ -98,20 +112,21 @@ impl Parts {
     /// Closes all parts, the tables last.
     pub(crate) async fn close(self, config: &Config) {
         std::fs::remove_file(&self.running).ok();
-        self.following.stop();
-        if let Err(error) = self.imports.snapshot().await {
+        if let Some(imports) = &self.imports
+            && let Err(error) = imports.snapshot().await
+        {
             tracing::warn!(%error, "cannot store the positions of imports; the next start reads the log");
         }
         self.catalogue.close().await;
         if let Some(embedded) = self.embedded {
             embedded.stop(config.drain_timeout()).await;
         }
-        let log = self.log;
-        tokio::task::spawn_blocking(move || log.close()).await.ok();
+        self.following.stop();
+        self.log.close().await;
     }
 }
 
-fn make_folder(path: PathBuf) -> anyhow::Result<PathBuf> {
+pub(super) fn make_folder(path: PathBuf) -> anyhow::Result<PathBuf> {
     std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
     Ok(path)
 }
@@ -124,6 +139,14 @@ pub(crate) fn make_private_folder(dir: &Path) -> anyhow::Result<()> {
         .mode(0o700)
         .create(dir)
         .with_context(|| format!("cannot make the data folder {}; name another one", dir.display()))
+}
+
+/// A file of the data folder, or a database that several processes share.
+pub(crate) async fn open_catalogue(config: &Config) -> anyhow::Result<Catalogue> {
+    let password = config.catalogue.password_file.as_deref().map(Secret::load).transpose()?;
+    let password = password.as_ref().map(Secret::reveal);
+    let place = config.catalogue.place(&config.path("catalogue.sqlite"), password)?;
+    Ok(Catalogue::open(place).await?)
 }
 
 async fn open_clickhouse(

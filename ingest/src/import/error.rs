@@ -39,4 +39,6 @@ pub enum ImportError {
     Refused { address: String, detail: String },
     #[error("the running process at {address} does not answer: {detail}; see its log, then import again")]
     Unreachable { address: String, detail: String },
+    #[error("{0}; what is durable so far is kept, import again to go on")]
+    Kafka(String),
 }

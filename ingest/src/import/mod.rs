@@ -7,6 +7,7 @@
 
 mod endpoint;
 mod error;
+mod kafka;
 mod lines;
 mod position;
 mod remote;
@@ -17,6 +18,7 @@ mod state;
 
 pub use endpoint::ImportEndpoint;
 pub use error::ImportError;
+pub use kafka::KafkaTarget;
 pub use position::{HeadHash, Position};
 pub use remote::RemoteTarget;
 pub use report::{FileReport, Progress, Report};
@@ -28,7 +30,7 @@ use std::future::Future;
 
 use fanal_storage::log::Batch;
 
-/// Where an import goes: the log of this process, or the process that holds it.
+/// Where an import goes: the log of this process, the process that holds it, or Kafka.
 pub trait ImportTarget {
     /// What is known of files with this head.
     fn lookup(&self, head: &HeadHash) -> impl Future<Output = Result<Vec<Position>, ImportError>>;

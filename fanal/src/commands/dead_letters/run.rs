@@ -1,28 +1,25 @@
 //! The work of the commands, on a running process or without one.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use fanal_ingest::AddressKey;
-use fanal_ingest::import::{ImportTarget, LocalTarget, RemoteTarget};
+use fanal_ingest::import::RemoteTarget;
 use fanal_ingest::replay::{
     DeadLetterStore, LetterFilter, Listed, ListedLetter, LogTarget, ReplayOptions, ReplayProgress,
     ReplayReport, Replayer,
 };
+use fanal_kafka::Kafka;
 use fanal_parser::Limits;
-use fanal_storage::catalogue::{Catalogue, SiteDirectory};
+use fanal_storage::catalogue::SiteDirectory;
 use fanal_storage::log::wall_clock;
-use object_store::local::LocalFileSystem;
 
-use crate::config::Config;
-use crate::node::host_name;
+use crate::config::{Config, EventLogKind};
+use crate::node::{archive_store, host_name, open_catalogue};
 use crate::output::{Output, Progress, table};
 use crate::session::Session;
 
 /// How long the latest records are waited for on their way into the archive.
 const ARCHIVED_WITHIN: Duration = Duration::from_secs(10);
-const ARCHIVED_POLL: Duration = Duration::from_millis(100);
 /// Characters of a sample that a table shows.
 const SAMPLE_CHARS: usize = 60;
 
@@ -34,7 +31,7 @@ pub(super) async fn list(
 ) -> anyhow::Result<()> {
     let (store, session) = (store(&config)?, Session::open(config.clone()).await?);
     let listed = async {
-        freshen(&session, &store).await?;
+        freshen(&session).await?;
         Ok::<_, anyhow::Error>(store.list(filter, usize::try_from(limit).unwrap_or(usize::MAX)).await?)
     }
     .await;
@@ -57,30 +54,34 @@ pub(super) async fn replay(
         .ingest
         .as_ref()
         .map_or_else(|| config.path("address.key"), |ingest| ingest.address_key_file.clone());
-    let catalogue_file = config.path("catalogue.sqlite");
-    let (store, session) = (store(&config)?, Session::open(config).await?);
+    let (store, session) = (store(&config)?, Session::open(config.clone()).await?);
     let key = AddressKey::load_or_create(&key_file)?;
     let options = |sites: SiteDirectory| ReplayOptions { sites, key, limits };
     let mut progress = output.progress();
     let replayed = async {
-        freshen(&session, &store).await?;
-        match &session {
-            Session::Remote(remote) => {
-                let catalogue = Catalogue::open(&catalogue_file).await?;
+        freshen(&session).await?;
+        let catalogue = open_catalogue(&config).await?;
+        let options = options(catalogue.sites());
+        let mut shown = |at: ReplayProgress| show(&mut progress, &at);
+        let now_ms = wall_clock()();
+        let report = match (&session, config.event_log.kind) {
+            // Kafka takes records from everywhere.
+            (_, EventLogKind::Kafka) => {
+                let kafka = Kafka::connect(config.event_log.kafka.clone()).await?;
+                let target = LogTarget::new(kafka.log());
+                Replayer::new(store, target, now_ms).replay(filter, limit, options, &mut shown).await
+            }
+            (Session::Remote(remote), EventLogKind::Embedded) => {
                 let target = RemoteTarget::new(remote.admin()?, remote.token.clone());
-                let replayer = Replayer::new(store, target, wall_clock()());
-                let options = options(catalogue.sites());
-                let report = replayer.replay(filter, limit, options, |at| show(&mut progress, &at)).await;
-                catalogue.close().await;
-                Ok::<_, anyhow::Error>(report?)
+                Replayer::new(store, target, now_ms).replay(filter, limit, options, &mut shown).await
             }
-            Session::Local(local) => {
-                let target = LogTarget::new(local.parts.log.appender());
-                let replayer = Replayer::new(store, target, wall_clock()());
-                let options = options(local.parts.catalogue.sites());
-                Ok(replayer.replay(filter, limit, options, |at| show(&mut progress, &at)).await?)
+            (Session::Local(local), EventLogKind::Embedded) => {
+                let target = LogTarget::new(local.parts.writer());
+                Replayer::new(store, target, now_ms).replay(filter, limit, options, &mut shown).await
             }
-        }
+        };
+        catalogue.close().await;
+        Ok::<_, anyhow::Error>(report?)
     }
     .await;
     drop(progress);
@@ -99,7 +100,7 @@ pub(super) async fn drop_letters(
     let (store, session) = (store(&config)?, Session::open(config).await?);
     let mut progress = output.progress();
     let dropped = async {
-        freshen(&session, &store).await?;
+        freshen(&session).await?;
         Ok::<_, anyhow::Error>(
             store.drop_letters(filter, limit, wall_clock()(), |at| show(&mut progress, &at)).await?,
         )
@@ -112,35 +113,15 @@ pub(super) async fn drop_letters(
     Ok(())
 }
 
-/// The archive's store. Unlike what writes the archive, this removes nothing that looks
-/// left over: a running process may be writing it now.
+/// The archive's store.
 fn store(config: &Config) -> anyhow::Result<DeadLetterStore> {
-    let dir = config.path("archive");
-    std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;
-    Ok(DeadLetterStore::new(Arc::new(LocalFileSystem::new_with_prefix(&dir)?.with_fsync(true))))
+    Ok(DeadLetterStore::new(archive_store(config)?))
 }
 
-/// Ends the archive's file and waits for it, so that the latest letters are seen.
-async fn freshen(session: &Session, store: &DeadLetterStore) -> anyhow::Result<()> {
-    let before = store.ends().await?;
-    match session {
-        Session::Remote(remote) => RemoteTarget::new(remote.admin()?, remote.token.clone()).seal().await?,
-        Session::Local(local) => LocalTarget { imports: local.parts.imports.clone() }.seal().await?,
-    }
-    let waiting = async {
-        loop {
-            let now = store.ends().await?;
-            let moved = before.iter().all(|(partition, end)| {
-                now.iter().any(|(other, reached)| other == partition && reached > end)
-            });
-            if moved && !now.is_empty() {
-                return Ok::<_, anyhow::Error>(());
-            }
-            tokio::time::sleep(ARCHIVED_POLL).await;
-        }
-    };
-    match tokio::time::timeout(ARCHIVED_WITHIN, waiting).await {
-        Ok(waited) => waited,
+/// Ends the archive's files and waits for them, so that the latest letters are seen.
+async fn freshen(session: &Session) -> anyhow::Result<()> {
+    match tokio::time::timeout(ARCHIVED_WITHIN, session.archive_all()).await {
+        Ok(archived) => archived,
         Err(_) => {
             tracing::warn!("the archive does not come on; letters of the last minutes may be missing");
             Ok(())

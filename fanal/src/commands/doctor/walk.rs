@@ -3,17 +3,17 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context;
+use fanal_etl::Offsets;
 use fanal_model::{Beacon, SiteCode, Source, record_key};
 use fanal_service::secret::Secret;
 use fanal_storage::catalogue::Site;
-use fanal_storage::log::{Batch, Topic};
+use fanal_storage::log::{Batch, EventLog, Family, Partition, Topic};
 use http::Method;
-use serde_json::Value;
 
 use super::Finding;
 use crate::client;
 use crate::config::Config;
-use crate::node::PROGRESS_PATH;
+use crate::node::Stages;
 use crate::session::{Local, Remote, Session};
 
 /// The site of test events; its rows may be looked at and never count as traffic.
@@ -21,14 +21,6 @@ const SITE: &str = "fanal-doctor";
 /// A stage that takes longer is stuck.
 const STAGE_TIMEOUT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(100);
-
-/// How far the stages are, as offsets of the event log.
-struct Stages {
-    log_end: u64,
-    archived: u64,
-    counted: u64,
-    visited: u64,
-}
 
 pub(super) async fn walk(session: &Session, config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -56,17 +48,19 @@ pub(super) async fn walk(session: &Session, config: &Config) -> Vec<Finding> {
             return findings;
         }
     };
-    findings.push(Finding::good("event log", format!("durable below offset {end}")));
+    findings.push(Finding::good("event log", format!("durable, {}", shown(&end))));
     if let Err(error) = ask_for_seal(session).await {
         findings.push(Finding::bad("archive", format!("stopped here: {error:#}")));
         return findings;
     }
-    type Stage = (&'static str, fn(&Stages) -> u64);
-    let ways: [Stage; 3] =
-        [("archive", |s| s.archived), ("ledger", |s| s.counted), ("visits", |s| s.visited)];
-    for (name, offset) in ways {
-        match wait_for(session, end, offset).await {
-            Ok(()) => findings.push(Finding::good(name, format!("holds everything below offset {end}"))),
+    type Way = (&'static str, fn(Stages) -> Offsets);
+    let ways: [Way; 3] = [("archive", |s| s.archived), ("ledger", |s| s.counted), ("visits", |s| s.visited)];
+    for (name, offsets) in ways {
+        // Dead letters are no part of any visit.
+        let concerned = |p: &Partition| name != "visits" || p.family() != Family::Dead;
+        let end: Offsets = end.iter().filter(|(p, _)| concerned(p)).map(|(p, at)| (*p, *at)).collect();
+        match wait_for(session, &end, offsets).await {
+            Ok(()) => findings.push(Finding::good(name, format!("holds everything, {}", shown(&end)))),
             Err(error) => {
                 findings.push(Finding::bad(
                     name,
@@ -119,33 +113,14 @@ async fn into_log(local: &Local, nonce: &str) -> anyhow::Result<String> {
     let mut batch = Batch::new();
     batch.push(Topic::Beacons, &key, |out| beacon.encode(out))?;
     batch.receipt(now_ms / 60_000 * 60_000, SITE, 1, 1, 0);
-    let appended = local.parts.log.appender().append(batch).await?;
+    let appended = local.parts.writer().append(batch).await?;
     Ok(format!("written to the event log at offset {}; no collector runs", appended.base_offset))
 }
 
 async fn stages(session: &Session) -> anyhow::Result<Stages> {
     match session {
-        Session::Local(local) => {
-            let etl = &local.parts.etl;
-            Ok(Stages {
-                log_end: etl.log.end_offset(),
-                archived: *etl.progress.archived.borrow(),
-                counted: *etl.progress.counted.borrow(),
-                visited: *etl.progress.visited.borrow(),
-            })
-        }
-        Session::Remote(remote) => {
-            let answer = client::get(&remote.admin()?, PROGRESS_PATH, Some(&remote.token)).await?;
-            let value: Value = serde_json::from_slice(&answer.success("the progress")?.body)?;
-            let offset =
-                |name: &str| value[name].as_u64().with_context(|| format!("no `{name}` in the progress"));
-            Ok(Stages {
-                log_end: offset("log_end")?,
-                archived: offset("archived")?,
-                counted: offset("counted")?,
-                visited: offset("visited")?,
-            })
-        }
+        Session::Local(local) => Ok(Stages::of(&local.parts.etl).await?),
+        Session::Remote(remote) => remote.stages().await,
     }
 }
 
@@ -153,7 +128,7 @@ async fn ask_for_seal(session: &Session) -> anyhow::Result<()> {
     match session {
         Session::Local(local) => {
             let etl = &local.parts.etl;
-            etl.progress.want_sealed(etl.log.end_offset());
+            etl.seal(&etl.log.ends().await?).await?;
         }
         Session::Remote(remote) => {
             let path = fanal_ingest::import::ImportEndpoint::SEAL_PATH;
@@ -165,17 +140,25 @@ async fn ask_for_seal(session: &Session) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn wait_for(session: &Session, end: u64, offset: fn(&Stages) -> u64) -> anyhow::Result<()> {
+async fn wait_for(session: &Session, end: &Offsets, offsets: fn(Stages) -> Offsets) -> anyhow::Result<()> {
     let began = tokio::time::Instant::now();
     loop {
-        let at = offset(&stages(session).await?);
-        if at >= end {
-            return Ok(());
-        }
+        let at = offsets(stages(session).await?);
+        let behind = end.iter().find(|(partition, end)| at.get(partition).is_none_or(|at| at < *end));
+        let Some((partition, end)) = behind else { return Ok(()) };
         if began.elapsed() >= STAGE_TIMEOUT {
-            anyhow::bail!("at offset {at} of {end} after {} s", STAGE_TIMEOUT.as_secs());
+            let at = at.get(partition).copied().unwrap_or(0);
+            let waited = STAGE_TIMEOUT.as_secs();
+            anyhow::bail!("at offset {at} of {end} in partition {partition} after {waited} s");
         }
         tokio::time::sleep(POLL).await;
+    }
+}
+
+fn shown(ends: &Offsets) -> String {
+    match ends.len() {
+        1 => format!("below offset {}", ends.values().sum::<u64>()),
+        partitions => format!("{partitions} partitions"),
     }
 }
 
