@@ -22,7 +22,8 @@ use serde::Deserialize;
 use crate::client::{Elsewhere, LastError, Plain, millis};
 use crate::error::{ImportAppendError, KafkaError};
 use crate::handle::{Inner as Shared, blocking};
-use crate::producer::{Pending, RawProducer, check_sizes, make, settings};
+use crate::pending::{Pending, RawProducer};
+use crate::producer::{check_sizes, make, settings};
 use crate::reader::unreadable;
 use crate::record::{Outgoing, outgoing};
 

@@ -10,6 +10,7 @@
 
 mod client;
 mod config;
+mod context;
 mod error;
 mod group;
 mod handle;
@@ -18,14 +19,16 @@ mod import;
 mod metrics;
 mod murmur;
 mod offsets;
+mod pending;
 mod producer;
 mod reader;
 mod record;
 mod topics;
 
 pub use config::{Compression, ConfigProblem, KafkaConfig, SaslMechanism, SaslSection, TlsSection};
+pub use context::{Change, Released};
 pub use error::{CommitError, ImportAppendError, KafkaError};
-pub use group::{Change, Membership, Released};
+pub use group::Membership;
 pub use handle::Kafka;
 pub use import::ImportLog;
 pub use metrics::describe;

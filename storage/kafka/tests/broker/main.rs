@@ -6,5 +6,6 @@ mod group;
 mod import;
 mod log;
 mod other_client;
+mod security;
 mod support;
 mod topics;

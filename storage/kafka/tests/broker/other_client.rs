@@ -13,7 +13,7 @@ use crate::support::{broker, clean, config, connect, read_all};
 const VISITORS: usize = 200;
 
 fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().unwrap()
 }
 
 /// Runs `tests/other_client.py`; its output is what it read.
