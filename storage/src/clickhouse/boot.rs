@@ -19,9 +19,10 @@ const BUCKET_SECONDS: u32 = 8;
 
 /// Servers make these ids anew at each start, each version one of them. The time
 /// serves one that makes none.
+/// A scalar subquery may be null, and rows are read without their types.
 const QUESTION: &str = "SELECT concat(\
-    toString((SELECT any(uuid) FROM system.tables WHERE database = 'system' AND name = 'one')), ' ', \
-    toString((SELECT any(uuid) FROM system.databases WHERE name = 'system'))) AS ids, \
+    ifNull(toString((SELECT any(uuid) FROM system.tables WHERE database = 'system' AND name = 'one')), ''), ' ', \
+    ifNull(toString((SELECT any(uuid) FROM system.databases WHERE name = 'system')), '')) AS ids, \
     toUInt32(toUnixTimestamp(now()) - uptime()) AS started_at";
 
 #[derive(Debug, Clone, PartialEq, Eq, Row, Deserialize)]

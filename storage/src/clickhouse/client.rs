@@ -175,9 +175,9 @@ fn with_settings(client: Client, config: &ClickHouseConfig) -> Client {
     client = client
         // Acknowledged means: on the disk of the shard, not in a queue on the way to it.
         .with_setting("insert_distributed_sync", "1")
-        // What was written is read from the same replica, as long as it lives.
+        // What was written is read from the same replica, as long as it lives: that of the
+        // server that is asked, and the first one of the other shards.
         .with_setting("load_balancing", "in_order")
-        .with_setting("prefer_localhost_replica", "0")
         // A statement that copies rows within a table goes the same way.
         .with_setting("parallel_distributed_insert_select", "0");
     if cluster.insert_quorum > 1 {

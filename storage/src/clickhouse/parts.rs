@@ -99,7 +99,7 @@ impl ClickHouse {
         let limit = |name: &str| {
             format!(
                 "if(match(engine_full, '{name} = '), toUInt64OrZero(extract(engine_full, '{name} = (\\\\d+)')), \
-                 toUInt64((SELECT any(value) FROM system.merge_tree_settings WHERE name = '{name}')))"
+                 ifNull(toUInt64((SELECT any(value) FROM system.merge_tree_settings WHERE name = '{name}')), 0))"
             )
         };
         format!(
