@@ -40,7 +40,7 @@ mariadb_users() {
     local password
     password=$(<"$dir/mariadb/password")
     cat <<END
-CREATE DATABASE IF NOT EXISTS fanal;
+CREATE DATABASE IF NOT EXISTS fanal CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
 CREATE USER IF NOT EXISTS 'fanal'@'127.0.0.1';
 ALTER USER 'fanal'@'127.0.0.1' IDENTIFIED BY '$password';
 GRANT ALL ON fanal.* TO 'fanal'@'127.0.0.1';
