@@ -6,8 +6,9 @@
 //! bound: a client whose question was not answered in time is given up, since its
 //! connection may be dead without anybody having said so.
 //!
-//! Reads go through `hdfs-native-object-store`; writes do not, because its own give no
-//! sync, no replication, leave temporary files among the others and wait for ever.
+//! Listings go through `hdfs-native-object-store`. Its puts give no sync and no
+//! replication, leave temporary files among the others and wait for ever; its reads panic
+//! at a file that was closed a moment ago: both are our own.
 //!
 //! `docs/hdfs.md` describes configuration and what was tested.
 
@@ -17,22 +18,27 @@ mod put;
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use hdfs_native::Client;
 use hdfs_native_object_store::HdfsObjectStore;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
 use object_store::{
-    CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
+    CopyOptions, Error, GetOptions, GetRange, GetResult, GetResultPayload, ListResult, MultipartUpload,
+    ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result,
 };
 
 pub use config::{HdfsConfig, HdfsConfigError, KerberosConfig};
 pub use error::HdfsFailure;
+
+/// Between two looks at a file whose last block is not confirmed yet.
+const UNCONFIRMED_WAIT: Duration = Duration::from_millis(50);
 
 /// A folder on HDFS. Clones share the connection.
 #[derive(Clone)]
@@ -132,6 +138,37 @@ impl HdfsStore {
         PrefixStore::new(HdfsObjectStore::new(connection.client.clone()), root)
     }
 
+    /// The bytes of `range` in a file of `size` bytes. For a moment after a file was
+    /// closed its last block may not be confirmed by a DataNode; the library would
+    /// panic at what lies in it.
+    async fn pieces(
+        &self,
+        connection: Connection,
+        path: String,
+        size: u64,
+        range: &Range<u64>,
+    ) -> Result<BoxStream<'static, Result<Bytes>>> {
+        let begun = Instant::now();
+        let after = self.shared.config.operation_timeout();
+        let file = loop {
+            let asked = connection.client.read(&path);
+            let file = self.bounded(&connection, "open", &path, asked).await?;
+            let file = file.map_err(|error| error::failed("open", &path, error))?;
+            if file.file_length() as u64 >= size {
+                break file;
+            }
+            if begun.elapsed() >= after {
+                return Err(error::timeout("read the end of", &path, after));
+            }
+            tokio::time::sleep(UNCONFIRMED_WAIT).await;
+        };
+        let place = |at: u64| usize::try_from(at).map_err(|_| not_here("a file larger than memory"));
+        let pieces = file.read_range_stream(place(range.start)?, place(range.end - range.start)?);
+        let named = path.clone();
+        let pieces = pieces.map(move |piece| piece.map_err(|error| error::failed("read", &named, error)));
+        Ok(self.bounded_items(connection, "read", path, pieces.boxed()))
+    }
+
     /// Each item of `items` must come in time; after one that did not, the stream ends.
     fn bounded_items<T: Send + 'static>(
         &self,
@@ -172,15 +209,20 @@ impl ObjectStore for HdfsStore {
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let connection = self.connection();
-        let path = self.absolute(location);
-        let asked = self.reads(&connection);
-        let asked = asked.get_opts(location, options);
+        let (range, head) = (options.range.clone(), options.head);
+        let (connection, path) = (self.connection(), self.absolute(location));
+        let reads = self.reads(&connection);
+        let asked = reads.get_opts(location, options.with_range(None::<GetRange>).with_head(true));
         let got = self.bounded(&connection, "open", &path, asked).await?;
         let mut got = got.map_err(|error| error::reworded("open", &path, error))?;
-        if let GetResultPayload::Stream(pieces) = got.payload {
-            got.payload = GetResultPayload::Stream(self.bounded_items(connection, "read", path, pieces));
+        if head {
+            return Ok(got);
         }
+        let size = got.meta.size;
+        let range = range.map_or(Ok(0..size), |range| range.as_range(size));
+        got.range = range.map_err(|error| Error::Generic { store: "HDFS", source: error.into() })?;
+        let pieces = self.pieces(connection, path, size, &got.range).await?;
+        got.payload = GetResultPayload::Stream(pieces);
         Ok(got)
     }
 
