@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use fanal_storage::archive::Rotation;
+use fanal_storage::archive::{Compaction, Rotation};
 
 /// Settings of all parts of the role.
 #[derive(Debug, Clone)]
@@ -20,6 +20,8 @@ pub struct EtlConfig {
     pub checkpoint_interval: Duration,
     /// When archive files end.
     pub rotation: Rotation,
+    /// Which small files of past days become larger ones; none if it is not there.
+    pub compaction: Option<Compaction>,
     /// A file that no record has ended after this time is ended by a seal.
     pub seal_after: Duration,
     /// A day marked by late records is rebuilt after this time without another.
@@ -39,6 +41,7 @@ impl Default for EtlConfig {
             flush_records_max: 50_000,
             checkpoint_interval: Duration::from_secs(10),
             rotation: Rotation::default(),
+            compaction: Some(Compaction::default()),
             seal_after: Duration::from_secs(60),
             rebuild_quiet: Duration::from_secs(2),
             rebuild_wait_max: Duration::from_secs(60),

@@ -77,11 +77,14 @@ async fn copy(
         None => last_counted(partition, clickhouse).await?,
     };
     let files = etl.archive.list(partition).await?;
-    let mut first = files.partition_point(|file| file.first_offset < from);
+    // By their last offsets: a merged file begins with what was counted before.
+    let mut first = files.partition_point(|file| file.last_offset < from);
     if counted.is_none() {
-        // An insert goes to one part per month: the last one may be there in part.
+        // The last step may be there in part: an insert goes to one part per month, and
+        // what merged files replace is dropped after it.
         first = first.saturating_sub(FILES_PER_INSERT);
     }
+    let counted_before = from;
     for some in files[first..].chunks(FILES_PER_INSERT) {
         let mut rows = Vec::new();
         for file in some {
@@ -93,6 +96,8 @@ async fn copy(
             from = file.last_offset + 1;
         }
         clickhouse.write_archive_counts(&rows).await?;
+        let merged = some.iter().filter(|file| file.first_offset < counted_before);
+        drop_replaced(clickhouse, partition, merged).await?;
     }
     if let EventLogs::Kafka(kafka) = &etl.log {
         // For whoever waits in another process.
@@ -101,6 +106,31 @@ async fn copy(
     *counted = Some(from);
     etl.progress.note(Stage::Ledger, partition, from);
     Ok(())
+}
+
+/// Counts of the smaller files that these replace become 0: a file's counts stand
+/// under its first offset.
+async fn drop_replaced(
+    clickhouse: &ClickHouse,
+    partition: Partition,
+    merged: impl Iterator<Item = &FileInfo>,
+) -> Result<(), ClickHouseError> {
+    let ranges: Vec<String> = merged
+        .map(FileInfo::replaced_starts)
+        .filter(|starts| !starts.is_empty())
+        .map(|starts| format!("first_offset BETWEEN {} AND {}", starts.start(), starts.end()))
+        .collect();
+    if ranges.is_empty() {
+        return Ok(());
+    }
+    let sql = format!(
+        // Unqualified, `count` would be the new one.
+        "INSERT INTO archive_file_counts SELECT * REPLACE (toUInt64(0) AS count) FROM archive_file_counts FINAL \
+         WHERE log_partition = {} AND archive_file_counts.count > 0 AND ({})",
+        partition.number(),
+        ranges.join(" OR ")
+    );
+    clickhouse.execute("drop counts of files that were merged", &sql).await
 }
 
 async fn last_counted(partition: Partition, clickhouse: &ClickHouse) -> Result<u64, ClickHouseError> {

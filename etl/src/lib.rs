@@ -6,6 +6,7 @@
 
 pub mod acquisition;
 mod archive;
+mod compact;
 pub mod config;
 mod counts;
 pub mod day;

@@ -16,7 +16,7 @@ use crate::config::{EtlConfig, millis};
 use crate::log::EventLogs;
 use crate::progress::{Progress, Stage};
 use crate::visit::VisitPolicy;
-use crate::{archive, counts, rebuild, visits, workers};
+use crate::{archive, compact, counts, rebuild, visits, workers};
 
 /// How often the log may delete what nobody needs any more.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
@@ -57,9 +57,11 @@ impl Etl {
     }
 
     /// A connection of its own: connections belong to the runtime that made them.
+    /// Its inserts are told from those of other runs, which may have changed since
+    /// what they repeat.
     #[must_use]
     pub fn clickhouse(&self) -> ClickHouse {
-        ClickHouse::new(self.clickhouse.clone())
+        ClickHouse::new(self.clickhouse.clone()).for_run((self.clock)())
     }
 }
 
@@ -87,7 +89,8 @@ pub async fn run(etl: Etl, stop: Stop) {
     let streaming = on_own_threads("visits", threads, visiting);
     let rebuilding = on_own_threads("rebuild", 1, rebuild::marked::run(etl.clone(), stop.clone()));
     let archiving = workers::run(etl.clone(), Stage::Archive, stop.clone(), |assignment| async move {
-        tokio::join!(archive::run(assignment.clone()), counts::run(assignment));
+        let (counting, compacting) = (counts::run(assignment.clone()), compact::run(assignment.clone()));
+        tokio::join!(archive::run(assignment), counting, compacting);
     });
     let retaining = async {
         if let Some(retaining) = retaining {

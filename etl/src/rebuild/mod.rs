@@ -29,6 +29,8 @@ use crate::visit::VisitPolicy;
 use build::Window;
 
 const DAY_MS: u64 = 86_400_000;
+/// How often the archive is listed anew because files were merged meanwhile.
+const LISTINGS_MAX: usize = 5;
 
 /// How many days before the range are read at the most to find where visits and
 /// repeated nonces begin.
@@ -118,6 +120,21 @@ pub async fn rebuild(
         return Err(RebuildError::EmptyRange { from: request.from, to: request.to });
     }
     let _alone = etl.progress.rebuilding.lock().await;
+    for _ in 1..LISTINGS_MAX {
+        match from_listing(etl, request, progress).await {
+            // Merged since it was listed: nothing is lost, the new listing has it.
+            Err(RebuildError::Archive(error)) if error.is_gone() => {}
+            done => return done,
+        }
+    }
+    from_listing(etl, request, progress).await
+}
+
+async fn from_listing(
+    etl: &Etl,
+    request: &Request,
+    progress: &mut (dyn FnMut(Step) + Send),
+) -> Result<Report, RebuildError> {
     let began = Instant::now();
     let mut files = Vec::new();
     for partition in etl.archive.partitions().await? {

@@ -196,6 +196,13 @@ impl Engine {
         None
     }
 
+    /// Notes that a line of this key, received at `at_ms`, stands where this engine
+    /// does not see it.
+    pub fn take_overflowed(&mut self, offset: u64, append_time_ms: u64, key: &[u8], at_ms: u64) {
+        self.read_to(offset + 1, append_time_ms);
+        self.touch(key.to_vec()).state.miss(at_ms);
+    }
+
     /// Whether an event may belong to a visit that began before the first record.
     fn may_lack_beginning(&mut self, at_ms: u64) -> bool {
         if !self.lacks_beginning {

@@ -137,6 +137,7 @@ impl<'w> Streaming<'w> {
             self.write(&changed).await?;
             self.work.ok();
             *backoff = Backoff::new();
+            self.rest().await;
             let is_stopping = stop.is_stopped();
             if is_stopping || self.is_checkpoint_due() {
                 self.store().await?;
@@ -166,11 +167,20 @@ impl<'w> Streaming<'w> {
         let mut records = 0;
         for record in chunk.records() {
             records += 1;
-            if record.topic != Topic::Beacons {
-                self.engine.read_to(record.offset + 1, record.append_time_ms);
-                continue;
-            }
-            let warning = self.engine.take(record.offset, record.append_time_ms, record.value);
+            let (offset, append_time_ms) = (record.offset, record.append_time_ms);
+            let warning = match record.topic {
+                Topic::Beacons => self.engine.take(offset, append_time_ms, record.value),
+                Topic::Overflowed => {
+                    let at_ms = std::str::from_utf8(record.value).ok().and_then(|text| text.parse().ok());
+                    let at_ms = at_ms.unwrap_or(append_time_ms);
+                    self.engine.take_overflowed(offset, append_time_ms, record.key, at_ms);
+                    None
+                }
+                _ => {
+                    self.engine.read_to(offset + 1, append_time_ms);
+                    None
+                }
+            };
             if let Some(Warning::Unreadable { offset }) = warning {
                 metrics::unreadable_record();
                 tracing::error!(
@@ -209,6 +219,17 @@ impl<'w> Streaming<'w> {
             metrics::lag_records(Stage::Visits.name(), log.end_offset().saturating_sub(end));
         }
         Ok(())
+    }
+
+    /// Lets merges catch up where ClickHouse has many parts; then flushes get larger.
+    async fn rest(&self) {
+        let pause = self.clickhouse.pause_for_parts().await;
+        if !pause.is_zero() {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.work.stop.stopped() => {}
+            }
+        }
     }
 
     /// Writes the same rows again until they are there: equal inserts are dropped by

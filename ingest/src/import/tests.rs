@@ -84,7 +84,7 @@ impl World {
                         assert_eq!(r.received, r.accepted + r.rejected);
                     }
                     Topic::Seal => contents.seals += 1,
-                    Topic::Positions | Topic::Lost | Topic::Foreign => {}
+                    Topic::Positions | Topic::Lost | Topic::Foreign | Topic::Overflowed => {}
                 }
             }
         }

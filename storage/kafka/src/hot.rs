@@ -10,6 +10,8 @@ use foldhash::quality::RandomState;
 const WINDOW: Duration = Duration::from_secs(1);
 /// A key stays hot so long after its last busy second, so that it does not go to and fro.
 const HOT_FOR: Duration = Duration::from_secs(60);
+/// How often the partition of a hot key is told that lines of it are elsewhere.
+const MARK_INTERVAL: Duration = Duration::from_secs(5);
 /// More hot keys at once than this, and the load is not a matter of keys.
 const HOT_KEYS_MAX: usize = 1024;
 /// Rows and columns of the sketch: 64 KiB. At 100,000 records in a second a key is
@@ -23,8 +25,23 @@ pub(crate) struct HotKeys {
     hasher: RandomState,
     counts: Vec<u32>,
     window_start: Instant,
-    /// By the hash of the key: until when it is hot.
-    hot: HashMap<u64, Instant>,
+    /// By the hash of the key.
+    hot: HashMap<u64, Hot>,
+}
+
+struct Hot {
+    until: Instant,
+    /// When the key's partition is to be told next.
+    mark_at: Instant,
+}
+
+/// What is to be done with a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Heat {
+    Cool,
+    Hot,
+    /// As `Hot`, and the key's own partition is to be told.
+    HotAndMarked,
 }
 
 impl HotKeys {
@@ -35,22 +52,30 @@ impl HotKeys {
     }
 
     /// Counts a record of `key` and says whether the key is hot.
-    pub(crate) fn is_hot(&mut self, key: &[u8], now: Instant) -> bool {
+    pub(crate) fn judge(&mut self, key: &[u8], now: Instant) -> Heat {
         if self.limit == 0 {
-            return false;
+            return Heat::Cool;
         }
         if now.saturating_duration_since(self.window_start) >= WINDOW {
             self.window_start = now;
             self.counts.fill(0);
-            self.hot.retain(|_, until| *until > now);
+            self.hot.retain(|_, hot| hot.until > now);
         }
         let mut hasher = self.hasher.build_hasher();
         hasher.write(key);
         let hash = hasher.finish();
         if self.count(hash) > self.limit && (self.hot.len() < HOT_KEYS_MAX || self.hot.contains_key(&hash)) {
-            self.hot.insert(hash, now + HOT_FOR);
+            let hot = self.hot.entry(hash).or_insert(Hot { until: now, mark_at: now });
+            hot.until = now + HOT_FOR;
         }
-        self.hot.contains_key(&hash)
+        match self.hot.get_mut(&hash) {
+            None => Heat::Cool,
+            Some(hot) if hot.mark_at <= now => {
+                hot.mark_at = now + MARK_INTERVAL;
+                Heat::HotAndMarked
+            }
+            Some(_) => Heat::Hot,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -80,13 +105,18 @@ mod tests {
         let start = Instant::now();
         let mut keys = HotKeys::new(100, start);
         for n in 0..20_000_u32 {
-            assert!(!keys.is_hot(&n.to_le_bytes(), start), "key {n} came once");
+            assert!(keys.judge(&n.to_le_bytes(), start) == Heat::Cool, "key {n} came once");
         }
-        let hot = (0..200).filter(|_| keys.is_hot(b"busy", start)).count();
+        let heats: Vec<Heat> =
+            (0..200).map(|_| keys.judge(b"busy", start)).filter(|heat| *heat != Heat::Cool).collect();
+        let marks = heats.iter().filter(|heat| **heat == Heat::HotAndMarked).count();
+        assert_eq!(marks, 1, "its partition is told once in a while");
+        let hot = heats.len();
         assert!((99..=110).contains(&hot), "{hot} of 200 records were beyond the limit of 100");
         assert_eq!(keys.len(), 1);
-        assert!(keys.is_hot(b"busy", start + Duration::from_secs(30)), "it stays hot for a while");
-        assert!(!keys.is_hot(b"busy", start + Duration::from_secs(100)));
+        let later = keys.judge(b"busy", start + Duration::from_secs(30));
+        assert_eq!(later, Heat::HotAndMarked, "it stays hot for a while");
+        assert_eq!(keys.judge(b"busy", start + Duration::from_secs(100)), Heat::Cool);
         assert_eq!(keys.len(), 0);
     }
 
@@ -96,7 +126,7 @@ mod tests {
         let mut keys = HotKeys::new(100, start);
         for second in 0..50 {
             let now = start + Duration::from_secs(second);
-            assert!((0..100).all(|_| !keys.is_hot(b"steady", now)));
+            assert!((0..100).all(|_| keys.judge(b"steady", now) == Heat::Cool));
         }
     }
 

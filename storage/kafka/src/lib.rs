@@ -36,5 +36,5 @@ pub use murmur::partition_of;
 pub use offsets::Stage;
 pub use producer::KafkaLog;
 pub use reader::KafkaReader;
-pub use record::{KIND_HEADER, SEAL_KIND, VERSION, VERSION_HEADER};
+pub use record::{KIND_HEADER, OVERFLOW_KIND, SEAL_KIND, VERSION, VERSION_HEADER};
 pub use topics::Difference;

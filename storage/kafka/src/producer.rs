@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use crate::client::{Ask, Elsewhere, LastError, millis};
 use crate::config::KafkaConfig;
 use crate::error::KafkaError;
-use crate::hot::HotKeys;
+use crate::hot::{Heat, HotKeys};
 use crate::metrics;
 use crate::pending::{Deliveries, Outcome, Pending, RawProducer, Room};
 use crate::record::{KIND_HEADER, Outgoing, SEAL_KIND, outgoing};
@@ -151,18 +151,25 @@ impl Inner {
     }
 
     /// Records of keys that send too much leave their partition.
-    fn spread_hot(&self, records: &mut [Outgoing<'_>]) {
+    fn spread_hot(&self, records: &mut Vec<Outgoing<'_>>) {
         let now = Instant::now();
         let mut keys = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
         let mut spread = 0;
+        let mut notes = Vec::new();
         for record in records.iter_mut().filter(|record| record.family == Family::Beacons) {
-            if keys.is_hot(&record.key, now) {
-                record.family = Family::Overflow;
-                spread += 1;
+            let heat = keys.judge(&record.key, now);
+            if heat == Heat::Cool {
+                continue;
             }
+            if heat == Heat::HotAndMarked {
+                notes.push(Outgoing::overflow_note(record));
+            }
+            record.family = Family::Overflow;
+            spread += 1;
         }
         metrics::hot_keys(keys.len());
         drop(keys);
+        records.extend(notes);
         if spread > 0 {
             metrics::overflow(spread);
         }
@@ -282,6 +289,13 @@ impl Outgoing<'_> {
         let record = BaseRecord::with_opaque_to(topics.name(self.family), pending)
             .key(&*self.key)
             .payload(&*self.value);
+        let record = match self.kind {
+            None => record,
+            Some(kind) => {
+                let header = Header { key: KIND_HEADER, value: Some(kind) };
+                record.headers(OwnedHeaders::new().insert(header))
+            }
+        };
         if self.family == Family::Overflow { record.partition(overflow) } else { record }
     }
 }

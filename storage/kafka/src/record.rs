@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use fanal_model::{DeadLetter, RULES_VERSION, RejectReason, Source};
+use fanal_model::{Beacon, DeadLetter, RULES_VERSION, RejectReason, Source};
 use fanal_storage::log::{AppendError, Batch, Family, Topic};
 
 /// The header that names the version of a record's format; none means version 1.
@@ -16,6 +16,10 @@ pub const KIND_HEADER: &str = "fanal-kind";
 /// The kind of a border between two files of the raw archive: no key, no value.
 pub const SEAL_KIND: &[u8] = b"seal";
 
+/// The kind of a note that lines of its key went to the overflow topic; its value is
+/// the time of one of them, in decimal milliseconds.
+pub const OVERFLOW_KIND: &[u8] = b"overflow";
+
 /// More lines without a record than this are no slip of a parser but a broken batch.
 const UNACCOUNTED_MAX: u64 = 100_000;
 
@@ -25,6 +29,21 @@ pub(crate) struct Outgoing<'b> {
     pub(crate) family: Family,
     pub(crate) key: Cow<'b, [u8]>,
     pub(crate) value: Cow<'b, [u8]>,
+    /// None for a line.
+    pub(crate) kind: Option<&'static [u8]>,
+}
+
+impl<'b> Outgoing<'b> {
+    /// What the partition of a line on the overflow topic is told.
+    pub(crate) fn overflow_note(line: &Outgoing<'b>) -> Self {
+        let at_ms = Beacon::decode(&line.value).map_or(0, |beacon| beacon.received_at_ms);
+        Self {
+            family: Family::Beacons,
+            key: line.key.clone(),
+            value: Cow::Owned(at_ms.to_string().into_bytes()),
+            kind: Some(OVERFLOW_KIND),
+        }
+    }
 }
 
 impl Outgoing<'_> {
@@ -42,11 +61,11 @@ pub(crate) fn outgoing(batch: &Batch) -> Result<Vec<Outgoing<'_>>, AppendError> 
             Topic::Beacons => Family::Beacons,
             Topic::Dead => Family::Dead,
             Topic::Positions => continue,
-            Topic::Receipts | Topic::Seal | Topic::Lost | Topic::Foreign => {
+            Topic::Receipts | Topic::Seal | Topic::Lost | Topic::Foreign | Topic::Overflowed => {
                 return Err(AppendError::Io(format!("{topic:?} is no record that a batch brings to Kafka")));
             }
         };
-        records.push(Outgoing { family, key: Cow::Borrowed(key), value: Cow::Borrowed(value) });
+        records.push(Outgoing { family, key: Cow::Borrowed(key), value: Cow::Borrowed(value), kind: None });
     }
     add_unaccounted(batch, &mut records)?;
     Ok(records)
@@ -98,7 +117,12 @@ fn unaccounted<'b>(site: &str, minute_ms: u64) -> Outgoing<'b> {
     };
     let mut value = Vec::with_capacity(64);
     letter.encode(&mut value);
-    Outgoing { family: Family::Dead, key: Cow::Owned(site.as_bytes().to_vec()), value: Cow::Owned(value) }
+    Outgoing {
+        family: Family::Dead,
+        key: Cow::Owned(site.as_bytes().to_vec()),
+        value: Cow::Owned(value),
+        kind: None,
+    }
 }
 
 /// The site that a key begins with.
@@ -130,6 +154,7 @@ pub(crate) fn classify<'h>(
         Some(Some(SEAL_KIND)) if key.is_none_or(<[u8]>::is_empty) && value.is_none_or(<[u8]>::is_empty) => {
             Topic::Seal
         }
+        Some(Some(OVERFLOW_KIND)) if family == Family::Beacons && value.is_some() => Topic::Overflowed,
         // A kind that came later, or neither a value nor a kind.
         _ => Topic::Foreign,
     }

@@ -141,7 +141,7 @@ impl Gathered {
             },
             Topic::Foreign => self.refuse(kind, RejectReason::UnknownVersion, record),
             Topic::Lost => self.ledger.lost_records += 1,
-            Topic::Positions | Topic::Seal => {}
+            Topic::Positions | Topic::Seal | Topic::Overflowed => {}
         }
         if self.first_offset.is_none() {
             self.first_offset = Some(from_offset);

@@ -38,6 +38,9 @@ pub enum Topic {
     /// A record on a Kafka topic that says it is of a version that this program does
     /// not know. The raw archive keeps it among the dead letters.
     Foreign = 7,
+    /// Says that lines of its key stand on Kafka's overflow topic, and their time in
+    /// decimal milliseconds: whoever builds visits here does not see them.
+    Overflowed = 8,
 }
 
 impl Topic {
