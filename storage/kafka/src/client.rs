@@ -9,7 +9,7 @@ use std::time::Duration;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, ConsumerContext};
-use rdkafka::error::KafkaError as ClientError;
+use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 
 use crate::config::{KafkaConfig, SaslSection, TlsSection};
 use crate::error::KafkaError;
@@ -100,6 +100,15 @@ impl LastError {
         *last = Some(text);
     }
 
+    /// As a client reports it. That all brokers are down follows each error that says
+    /// why, so it does not take that error's place.
+    pub(crate) fn report(&self, error: &ClientError, reason: &str) {
+        let known = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) && self.get().is_some();
+        if !known {
+            self.set(&format_args!("{error}: {reason}"));
+        }
+    }
+
     pub(crate) fn clear(&self) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if last.take().is_some() {
@@ -127,7 +136,7 @@ impl ClientContext for Plain {
     }
 
     fn error(&self, error: ClientError, reason: &str) {
-        self.errors.set(&format_args!("{error}: {reason}"));
+        self.errors.report(&error, reason);
     }
 }
 

@@ -86,7 +86,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: ClientError, reason: &str) {
-        self.state.errors.set(&format_args!("{error}: {reason}"));
+        self.state.errors.report(&error, reason);
     }
 
     fn stats_raw(&self, statistics: &[u8]) {

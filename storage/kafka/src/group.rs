@@ -214,7 +214,7 @@ fn serve(consumer: Member, state: Arc<State>, stage: Stage) -> std::io::Result<J
     let work = move || {
         while !state.stop.load(Ordering::Acquire) {
             match consumer.poll(POLL) {
-                Some(Err(error)) => state.errors.set(&error),
+                Some(Err(error)) => state.errors.report(&error, "waiting for the group"),
                 // Records that came before the pause: they are read elsewhere.
                 Some(Ok(_)) | None => {}
             }

@@ -33,7 +33,7 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: ClientError, reason: &str) {
-        self.errors.set(&format_args!("{error}: {reason}"));
+        self.errors.report(&error, reason);
     }
 }
 

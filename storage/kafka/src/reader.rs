@@ -63,7 +63,7 @@ impl ClientContext for Watch {
     fn error(&self, error: ClientError, reason: &str) {
         // The ends of partitions come this way too.
         if !matches!(error.rdkafka_error_code(), Some(Code::PartitionEOF | Code::AutoOffsetReset)) {
-            self.errors.set(&format_args!("{error}: {reason}"));
+            self.errors.report(&error, reason);
         }
     }
 
@@ -248,7 +248,7 @@ impl Progress {
             }
             Err(error) => match error.rdkafka_error_code() {
                 Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => self.out_of_range = true,
-                _ => self.errors.set(&error),
+                _ => self.errors.report(&error, "reading"),
             },
         }
     }
