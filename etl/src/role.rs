@@ -97,7 +97,7 @@ pub async fn run(etl: Etl, stop: Stop) {
             retaining.await;
         }
     };
-    tokio::join!(archiving, retaining, streaming, rebuilding, migrate(&etl, &stop));
+    tokio::join!(archiving, retaining, streaming, rebuilding, migrate(&etl, &stop), sweep(&etl, &stop));
 }
 
 /// Brings the tables up to date as soon as ClickHouse answers; until then the parts
@@ -112,6 +112,22 @@ async fn migrate(etl: &Etl, stop: &Stop) {
         }
     }
     etl.health.ok(TABLES);
+}
+
+/// Removes what has expired from the profile store, a bounded number at a time.
+async fn sweep(etl: &Etl, stop: &Stop) {
+    while !sleep_or_stop(RETENTION_INTERVAL, stop).await {
+        loop {
+            match etl.profiles.sweep((etl.clock)()).await {
+                Ok(swept) if !swept.is_done && !stop.is_stopped() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot sweep the profile store");
+                    break;
+                }
+            }
+        }
+    }
 }
 
 /// Retention waits for both, also for one that has not managed to start yet.
