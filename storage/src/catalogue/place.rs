@@ -50,6 +50,7 @@ impl CatalogueConfig {
 
 /// Where a catalogue lies.
 #[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "one value, at the start of a program")]
 pub enum Place {
     /// A SQLite file; made if it is not there.
     File(PathBuf),
