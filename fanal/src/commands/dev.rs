@@ -1,7 +1,8 @@
 //! `fanal dev`: everything on one machine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
 use fanal_service::config::{ListenAddress, TlsSection};
 use fanal_service::logs::LogFormat;
@@ -44,7 +45,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
     /// Use the servers of this file in place of embedded parts: its sections `event_log`, `archive`,
-    /// `clickhouse`, `profiles`, `catalogue`, `spool`.
+    /// `clickhouse`, `profiles`, `catalogue`, `spool`. The data folder keeps a copy, for later starts and other commands.
     #[arg(long, value_name = "FILE")]
     cluster: Option<PathBuf>,
     /// Create a sample site, send it some traffic over HTTP and show the visits.
@@ -105,10 +106,24 @@ fn config(arguments: &Arguments) -> anyhow::Result<Config> {
         admin.listen = arguments.admin;
     }
     config.clickhouse.listen = arguments.clickhouse;
-    if let Some(file) = &arguments.cluster {
-        config.on_cluster(file)?;
-    }
+    on_servers(&mut config, arguments.cluster.as_deref())?;
     Ok(config)
+}
+
+/// A folder stays on its servers: what it holds belongs to them.
+fn on_servers(config: &mut Config, named: Option<&Path>) -> anyhow::Result<()> {
+    let kept = config.servers_file();
+    match named {
+        Some(file) => {
+            config.on_cluster(file)?;
+            let temporary = kept.with_extension("tmp");
+            std::fs::copy(file, &temporary)
+                .and_then(|_| std::fs::rename(&temporary, &kept))
+                .with_context(|| format!("cannot write {}", kept.display()))
+        }
+        None if kept.is_file() => config.on_cluster(&kept),
+        None => Ok(()),
+    }
 }
 
 fn addresses_table(addresses: &Addresses, arguments: &Arguments) -> String {

@@ -69,7 +69,14 @@ impl Installation {
     pub(crate) fn config(&self) -> anyhow::Result<Config> {
         match (&self.config, &self.data_dir) {
             (Some(file), _) => Config::read(file),
-            (None, Some(dir)) if dir.is_dir() => Ok(Config::dev(dir)),
+            (None, Some(dir)) if dir.is_dir() => {
+                let mut config = Config::dev(dir);
+                let servers = config.servers_file();
+                if servers.is_file() {
+                    config.on_cluster(&servers)?;
+                }
+                Ok(config)
+            }
             (None, Some(dir)) => anyhow::bail!(
                 "{} is not a folder; name the data folder of a `fanal dev`, or start one with it first",
                 dir.display()

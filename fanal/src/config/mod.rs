@@ -279,6 +279,12 @@ impl Config {
         self.profiles.check().map_err(|problem| problem.to_string())
     }
 
+    /// Where `fanal dev` keeps the servers that it was started with, so that the other
+    /// commands on its data folder use them too.
+    pub(crate) fn servers_file(&self) -> PathBuf {
+        self.path("servers.toml")
+    }
+
     /// Takes the servers of a file in place of embedded parts.
     pub(crate) fn on_cluster(&mut self, file: &Path) -> anyhow::Result<()> {
         let bad = |text: String| Ending::BadConfiguration(text);

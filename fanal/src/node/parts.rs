@@ -168,6 +168,5 @@ async fn open_clickhouse(
         }
         (None, None) => anyhow::bail!("the embedded ClickHouse has no listener; this is a bug"),
     };
-    let (database, user) = (section.database.clone(), section.user.clone());
-    Ok((embedded, ClickHouseConfig { url, database, user, password, ..ClickHouseConfig::default() }))
+    Ok((embedded, config.clickhouse_config(url, password)))
 }

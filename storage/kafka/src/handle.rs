@@ -94,6 +94,12 @@ impl Kafka {
         Ok(differences)
     }
 
+    /// How many brokers the cluster has now.
+    pub async fn broker_count(&self) -> Result<usize, KafkaError> {
+        let timeout = self.inner.config.request_timeout.0;
+        self.ask(move |ask, _| topics::brokers(ask, timeout)).await
+    }
+
     /// Where beacons and dead letters go. Clones share one producer.
     #[must_use]
     pub fn log(&self) -> KafkaLog {

@@ -6,6 +6,7 @@ use fanal_storage::log::{Family, Partition};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::Metadata;
 
 use crate::client::Plain;
 use crate::config::KafkaConfig;
@@ -120,13 +121,28 @@ struct Found {
     led: bool,
 }
 
+/// Blocks. What the brokers say of one topic, or of all.
+fn metadata(
+    ask: &BaseConsumer<Plain>,
+    topic: Option<&str>,
+    timeout: Duration,
+) -> Result<Metadata, KafkaError> {
+    let metadata = ask.fetch_metadata(topic, timeout).map_err(|e| KafkaError::Unreachable {
+        what: "topics",
+        detail: ask.context().errors.get().unwrap_or_else(|| e.to_string()),
+    })?;
+    ask.context().errors.clear();
+    Ok(metadata)
+}
+
+/// Blocks. The number of brokers.
+pub(crate) fn brokers(ask: &BaseConsumer<Plain>, timeout: Duration) -> Result<usize, KafkaError> {
+    Ok(metadata(ask, None, timeout)?.brokers().len())
+}
+
 /// Blocks. `None` if there is no such topic.
 fn find(ask: &BaseConsumer<Plain>, topic: &str, timeout: Duration) -> Result<Option<Found>, KafkaError> {
-    let unreachable = |detail: String| KafkaError::Unreachable { what: "topics", detail };
-    let metadata = ask
-        .fetch_metadata(Some(topic), timeout)
-        .map_err(|e| unreachable(ask.context().errors.get().unwrap_or_else(|| e.to_string())))?;
-    ask.context().errors.clear();
+    let metadata = metadata(ask, Some(topic), timeout)?;
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
         return Ok(None);
     };

@@ -5,10 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use fanal_model::ByteSize;
 use fanal_service::tls::{CertificateFiles, TlsHandle};
+use fanal_storage::clickhouse::ClickHouse;
 
 use super::Finding;
 use crate::config::Config;
-use crate::session::Session;
 
 /// Below this the event log may fill the disk before anybody has looked.
 const FREE_BYTES_MIN: u64 = 1 << 30;
@@ -58,9 +58,9 @@ fn certificate(what: &'static str, files: &CertificateFiles) -> Finding {
 }
 
 /// The engine's version and clock.
-pub(super) async fn tables(session: &Session, config: &Config) -> Vec<Finding> {
+pub(super) async fn tables(clickhouse: anyhow::Result<ClickHouse>) -> Vec<Finding> {
     let asked = async {
-        let clickhouse = session.clickhouse(config)?;
+        let clickhouse = clickhouse?;
         let version: String = clickhouse.fetch_one("say its version", "SELECT version()").await?;
         let now_ms: i64 =
             clickhouse.fetch_one("say the time", "SELECT toUnixTimestamp64Milli(now64(3))").await?;

@@ -1,6 +1,7 @@
 //! `fanal doctor`: one test event through every stage, and what surrounds them.
 
 mod checks;
+mod servers;
 mod walk;
 
 use clap::Args;
@@ -65,6 +66,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> 
 
 async fn examine(config: Config) -> Vec<Finding> {
     let mut findings = checks::surroundings(&config);
+    findings.extend(servers::servers(&config).await);
     let session = match Session::open(config.clone()).await {
         Ok(session) => session,
         Err(error) => {
@@ -78,7 +80,12 @@ async fn examine(config: Config) -> Vec<Finding> {
         }
         Session::Local(_) => Finding::good("process", "none runs; this command opened the parts itself"),
     });
-    findings.extend(checks::tables(&session, &config).await);
+    if let Session::Remote(remote) = &session {
+        findings.extend(servers::readiness(remote).await);
+    }
+    if config.clickhouse.url.is_none() {
+        findings.extend(checks::tables(session.clickhouse(&config)).await);
+    }
     findings.extend(walk::walk(&session, &config).await);
     session.close().await;
     findings
