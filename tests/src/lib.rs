@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a harness states what must hold by panicking, as tests do")]
 
 mod capture;
+mod cluster;
 mod dev;
 mod folder;
 mod http;
@@ -18,6 +19,7 @@ mod start;
 mod wait;
 
 pub use capture::{Post, posts};
+pub use cluster::{Node, Role};
 pub use dev::Dev;
 pub use folder::Folder;
 pub use http::{Answer, Call};

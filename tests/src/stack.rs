@@ -89,6 +89,14 @@ impl Stack {
         self.script("start", &[name], START_LIMIT);
     }
 
+    /// As [`Stack::restart`], of several at the same time.
+    ///
+    /// # Panics
+    /// When one of them does not get ready.
+    pub fn restart_all(&self, names: &[&str]) {
+        self.script("start", names, START_LIMIT);
+    }
+
     /// Stops as a service manager does.
     ///
     /// # Panics

@@ -109,7 +109,7 @@ const PORTS: std::ops::Range<u32> = 20_000..32_000;
 static NEXT: AtomicU32 = AtomicU32::new(0);
 
 /// An address of loopback that nobody listens on, and no other test is given.
-fn free_address() -> String {
+pub(crate) fn free_address() -> String {
     PORTS
         .map(|_| {
             let number =
