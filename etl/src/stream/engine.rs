@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use fanal_model::{Beacon, Visit};
+use fanal_model::Visit;
 use fanal_profiles::{GoneVisit, ProfileBatch, ProfileVisit};
+use fanal_storage::archive::read_beacon;
+use fanal_storage::archive::read_beacon;
 use fanal_storage::clickhouse::{Flush, OutcomeRow};
 use fanal_storage::log::{Family, Partition};
 use serde::{Deserialize, Serialize};
@@ -161,7 +163,7 @@ impl Engine {
     /// Takes the beacon record at `offset`.
     pub fn take(&mut self, offset: u64, append_time_ms: u64, value: &[u8]) -> Option<Warning> {
         self.read_to(offset + 1, append_time_ms);
-        let Ok(beacon) = Beacon::decode(value) else {
+        let Some(beacon) = read_beacon(value) else {
             // The archive keeps it among the dead letters and counts it as rejected.
             return Some(Warning::Unreadable { offset });
         };

@@ -82,7 +82,7 @@ async fn into_kafka(
     output: &Output,
 ) -> anyhow::Result<Report> {
     let catalogue = open_catalogue(config).await?;
-    let target = KafkaTarget::new(Kafka::connect(config.event_log.kafka.clone()).await?);
+    let target = KafkaTarget::new(Kafka::connect(config.patient_kafka()).await?);
     let importer = Importer::new(target, catalogue.sites(), key, options, wall_clock());
     let report = read(importer, arguments, output).await;
     catalogue.close().await;

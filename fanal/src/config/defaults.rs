@@ -17,6 +17,11 @@ pub(super) fn drain_timeout() -> HumanDuration {
     HumanDuration(Duration::from_secs(20))
 }
 
+/// What a command waits for Kafka's confirmation of one batch.
+pub(super) fn patience() -> HumanDuration {
+    HumanDuration(Duration::from_secs(60))
+}
+
 /// An address of this machine alone.
 pub(super) fn local(port: u16) -> ListenAddress {
     ListenAddress(([127, 0, 0, 1], port).into())

@@ -279,6 +279,14 @@ impl Config {
         self.profiles.check().map_err(|problem| problem.to_string())
     }
 
+    /// Kafka for a command that no request waits for: giving up a batch that is only slow
+    /// would end the command.
+    pub(crate) fn patient_kafka(&self) -> KafkaConfig {
+        let mut kafka = self.event_log.kafka.clone();
+        kafka.confirm_timeout = kafka.confirm_timeout.max(defaults::patience());
+        kafka
+    }
+
     /// Where `fanal dev` keeps the servers that it was started with, so that the other
     /// commands on its data folder use them too.
     pub(crate) fn servers_file(&self) -> PathBuf {

@@ -67,7 +67,7 @@ pub(super) async fn replay(
         let report = match (&session, config.event_log.kind) {
             // Kafka takes records from everywhere.
             (_, EventLogKind::Kafka) => {
-                let kafka = Kafka::connect(config.event_log.kafka.clone()).await?;
+                let kafka = Kafka::connect(config.patient_kafka()).await?;
                 let target = LogTarget::new(kafka.log());
                 Replayer::new(store, target, now_ms).replay(filter, limit, options, &mut shown).await
             }
