@@ -213,6 +213,13 @@ fn return_of_the_zombie(whole: &mut Installation) {
     whole.until_owned_by(&[0, 1]);
 }
 
+/// Waits until requests go to Kafka itself: what was before is over.
+pub(crate) fn until_direct(whole: &Installation) {
+    eventually(READY_LIMIT, "requests that go to Kafka itself", || {
+        (whole.collector.metric("ingest_spool_state") == Some(0.0)).then_some(())
+    });
+}
+
 /// Waits until the spool has been used since `engaged`, so that the fault was one.
 pub(crate) fn until_spooled(whole: &Installation, engaged: f64) {
     eventually(READY_LIMIT, "use of the spool", || (engaged_total(whole) > engaged).then_some(()));

@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 const SHORT: [(&str, &str); 4] = [
     (
         "[event_log.kafka]",
-        "session_timeout = \"6s\"\nrelease_timeout = \"10s\"\nrequest_timeout = \"5s\"\ndead_partitions = 1\n\
+        "session_timeout = \"6s\"\nrelease_timeout = \"20s\"\nrequest_timeout = \"5s\"\ndead_partitions = 1\n\
          overflow_partitions = 1",
     ),
     ("[archive]", "bucket = \"10s\"\nseal_after = \"5s\""),

@@ -123,7 +123,7 @@ fn request(random: &mut Random, shared: &Shared) -> Request {
         let number = shared.next.fetch_add(1, Ordering::SeqCst);
         let what = match number % 10 {
             0 => format!("eventType=conversion&goalId={}&revenue={}", number % 7, number % 50),
-            1 => format!("eventType=experiment&experimentId={}&variationId={}", number % 3, number % 2),
+            1 => format!("eventType=experiment&id={}&variationId={}", 1000 + number % 3, 2000 + number % 2),
             _ => format!("eventType=page&href=https%3A%2F%2Fa.test%2F{number}"),
         };
         let line = format!("{what}&visitorCode=v{visitor}");
