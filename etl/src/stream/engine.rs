@@ -6,7 +6,6 @@ use std::sync::Arc;
 use fanal_model::Visit;
 use fanal_profiles::{GoneVisit, ProfileBatch, ProfileVisit};
 use fanal_storage::archive::read_beacon;
-use fanal_storage::archive::read_beacon;
 use fanal_storage::clickhouse::{Flush, OutcomeRow};
 use fanal_storage::log::{Family, Partition};
 use serde::{Deserialize, Serialize};

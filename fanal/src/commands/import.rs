@@ -67,7 +67,7 @@ async fn import(config: Config, arguments: &Arguments, output: &Output) -> anyho
     let key = AddressKey::load_or_create(&key_file)?;
     let report = match config.event_log.kind {
         EventLogKind::Kafka => into_kafka(&config, key, options, arguments, output).await?,
-        EventLogKind::Embedded => into_embedded(config, key, options, arguments, output).await?,
+        EventLogKind::Embedded => Box::pin(into_embedded(config, key, options, arguments, output)).await?,
     };
     show(&report, output);
     Ok(())

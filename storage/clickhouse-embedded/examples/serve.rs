@@ -32,7 +32,9 @@ async fn run() -> Result<(), Box<dyn std::error::Error>> {
             "--library" => library = Some(value.into()),
             "--data-dir" => data_dir = Some(value.into()),
             "--listen" => listen = value,
-            "--connections" | "--waiting" | "--password" | "--drain-ms" | "--engine-config" => rest.push((name, value)),
+            "--connections" | "--waiting" | "--password" | "--drain-ms" | "--engine-config" => {
+                rest.push((name, value))
+            }
             other => return Err(format!("unknown argument {other}").into()),
         }
     }

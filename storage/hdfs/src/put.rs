@@ -39,7 +39,8 @@ pub(crate) async fn put(
     }
     let temporary = format!("{}/{TEMPORARY}/{:032x}", store.config().root, rand::random::<u128>());
     let len = payload.content_length() as u64;
-    let writing = write(store, &connection, &temporary, payload);
+    // In a box: the client's futures are large.
+    let writing = Box::pin(write(store, &connection, &temporary, payload));
     let put_timeout = store.config().put_timeout();
     let written = store.bounded_by(put_timeout, &connection, "write", &path, writing).await;
     let placed = match written {
@@ -76,7 +77,7 @@ async fn write(
             let room = usize::try_from(block_bytes - in_block).unwrap_or(usize::MAX);
             let part: Bytes = piece.split_to(room.min(piece.len()));
             in_block += part.len() as u64;
-            file.write_bytes(part).await?;
+            Box::pin(file.write_bytes(part)).await?;
             if in_block == block_bytes {
                 in_block = 0;
                 if config.sync {
@@ -88,7 +89,7 @@ async fn write(
     if config.sync && in_block > 0 {
         file.hsync().await?;
     }
-    file.close().await
+    Box::pin(file.close()).await
 }
 
 /// Gives the file its name.

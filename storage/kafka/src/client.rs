@@ -103,7 +103,8 @@ impl LastError {
     /// As a client reports it. That all brokers are down follows each error that says
     /// why, so it does not take that error's place.
     pub(crate) fn report(&self, error: &ClientError, reason: &str) {
-        let known = error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) && self.get().is_some();
+        let known =
+            error.rdkafka_error_code() == Some(RDKafkaErrorCode::AllBrokersDown) && self.get().is_some();
         if !known {
             self.set(&format_args!("{error}: {reason}"));
         }

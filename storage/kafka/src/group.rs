@@ -213,10 +213,9 @@ fn is_fence(code: Code) -> bool {
 fn serve(consumer: Member, state: Arc<State>, stage: Stage) -> std::io::Result<JoinHandle<()>> {
     let work = move || {
         while !state.stop.load(Ordering::Acquire) {
-            match consumer.poll(POLL) {
-                Some(Err(error)) => state.errors.report(&error, "waiting for the group"),
-                // Records that came before the pause: they are read elsewhere.
-                Some(Ok(_)) | None => {}
+            // Records that came before the pause are read elsewhere.
+            if let Some(Err(error)) = consumer.poll(POLL) {
+                state.errors.report(&error, "waiting for the group");
             }
         }
         leave(&consumer);

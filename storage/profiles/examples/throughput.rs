@@ -62,7 +62,7 @@ async fn write(profiles: &Profiles, visitors: u64, now_ms: u64) -> Result<(), Bo
         let batch = ProfileBatch { visits, gone: Vec::new(), links };
         let batch_began = Instant::now();
         profiles.write(&batch).await?;
-        if count as u64 % FLUSH_EVERY == 0 {
+        if (count as u64).is_multiple_of(FLUSH_EVERY) {
             profiles.flush_to_disk().await?;
         }
         slowest = slowest.max(batch_began.elapsed());

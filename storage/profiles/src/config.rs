@@ -79,7 +79,7 @@ pub enum Replication {
     Simple,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct CassandraTls {
     /// Whether connections are encrypted and the nodes' certificates checked.
@@ -127,12 +127,6 @@ impl Default for CassandraConfig {
             attempts_max: 3,
             requests_in_flight_max: 128,
         }
-    }
-}
-
-impl Default for CassandraTls {
-    fn default() -> Self {
-        Self { enabled: false, ca_file: None, certificate_file: None, key_file: None }
     }
 }
 

@@ -1,4 +1,10 @@
 //! What both stores do, each test on both.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test states what must hold by panicking"
+)]
 
 mod support;
 

@@ -1,4 +1,11 @@
 //! Any order and any repetition of writes ends in the profile of a plain twin.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::type_complexity,
+    reason = "a test states what must hold by panicking"
+)]
 
 mod support;
 

@@ -1,4 +1,11 @@
 //! The embedded file after its writer was killed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "a test states what must hold by panicking"
+)]
 
 mod support;
 

@@ -1,4 +1,10 @@
 //! Cassandra that is away, silent, or cut off in the middle; and its schema.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test states what must hold by panicking"
+)]
 
 mod support;
 

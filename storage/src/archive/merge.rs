@@ -8,12 +8,12 @@ use super::{Archive, ArchiveError, ArchiveFile, DeadLetters, FileInfo, Filter, L
 /// A row group ends early when its values reach this size, so that memory stays bounded.
 const GROUP_BYTES: usize = 32 << 20;
 
+/// Name, beacons, and dead letters if there are any.
+type Merged = (FileInfo, Vec<u8>, Option<Vec<u8>>);
+
 /// Reads the files of `run` one after the other and returns the merged one: its name,
 /// beacons and dead letters.
-pub(super) async fn merge(
-    archive: &Archive,
-    run: &[FileInfo],
-) -> Result<(FileInfo, Vec<u8>, Option<Vec<u8>>), ArchiveError> {
+pub(super) async fn merge(archive: &Archive, run: &[FileInfo]) -> Result<Merged, ArchiveError> {
     let mut merging = Merging::new()?;
     for file in run {
         let (beacons, dead) = (archive.open(file).await?, archive.open_dead(file).await?);
@@ -84,7 +84,7 @@ impl Merging {
         outcome
     }
 
-    fn finish(self, run: &[FileInfo]) -> Result<(FileInfo, Vec<u8>, Option<Vec<u8>>), ArchiveError> {
+    fn finish(self, run: &[FileInfo]) -> Result<Merged, ArchiveError> {
         let (Some(first), Some(last)) = (run.first(), run.last()) else {
             return Err(ArchiveError::Encode("no files to merge".to_owned()));
         };

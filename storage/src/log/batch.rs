@@ -160,7 +160,9 @@ impl Batch {
         let records = take(record_bytes)?;
         check_records(records, record_count, true).map_err(BatchError::Malformed)?;
         let mut batch = Self { records: records.to_vec(), record_count, receipts: Vec::new() };
-        if batch.records().any(|(topic, ..)| matches!(topic, Topic::Receipts | Topic::Lost | Topic::Foreign | Topic::Overflowed)) {
+        if batch.records().any(|(topic, ..)| {
+            matches!(topic, Topic::Receipts | Topic::Lost | Topic::Foreign | Topic::Overflowed)
+        }) {
             return Err(BatchError::Malformed("it holds records that only the log itself writes"));
         }
         for _ in 0..receipt_count {

@@ -189,8 +189,10 @@ mod tests {
         chunk.push(5, Topic::Dead, 10, b"key", b"value");
         chunk.push(8, Topic::Seal, 11, b"", b"");
         chunk.skip_to(12);
-        let records: Vec<_> =
-            chunk.records().map(|r| (r.partition, r.offset, r.topic, r.append_time_ms, r.key, r.value)).collect();
+        let records: Vec<_> = chunk
+            .records()
+            .map(|r| (r.partition, r.offset, r.topic, r.append_time_ms, r.key, r.value))
+            .collect();
         assert_eq!(
             records,
             [

@@ -115,7 +115,10 @@ mod tests {
             [(Family::Beacons, 0, "0"), (Family::Dead, 3, "dead-3"), (Family::Overflow, 1, "overflow-1")]
         {
             let partition = Partition::new(family, index).unwrap();
-            assert_eq!((partition.family(), partition.index(), partition.to_string().as_str()), (family, index, name));
+            assert_eq!(
+                (partition.family(), partition.index(), partition.to_string().as_str()),
+                (family, index, name)
+            );
             assert_eq!(Partition::from_number(partition.number()), Some(partition));
             assert_eq!(Partition::parse(name), Some(partition));
         }

@@ -9,8 +9,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::print_stdout,
-    clippy::print_stderr,
     reason = "tests state their invariants by panicking; the child speaks to its parent by its output"
 )]
 

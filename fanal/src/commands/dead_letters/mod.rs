@@ -99,12 +99,12 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> 
     let config = installation.config()?;
     super::runtime()?.block_on(async {
         match &arguments.action {
-            Action::List { limit, .. } => run::list(config, &filter, *limit, output).await,
+            Action::List { limit, .. } => Box::pin(run::list(config, &filter, *limit, output)).await,
             Action::Replay { limit, .. } => {
-                run::replay(config, &filter, limit.unwrap_or(u64::MAX), output).await
+                Box::pin(run::replay(config, &filter, limit.unwrap_or(u64::MAX), output)).await
             }
             Action::Drop { limit, .. } => {
-                run::drop_letters(config, &filter, limit.unwrap_or(u64::MAX), output).await
+                Box::pin(run::drop_letters(config, &filter, limit.unwrap_or(u64::MAX), output)).await
             }
         }
     })

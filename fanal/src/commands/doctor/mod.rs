@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> 
 
 async fn examine(config: Config) -> Vec<Finding> {
     let mut findings = checks::surroundings(&config);
-    findings.extend(servers::servers(&config).await);
+    findings.extend(Box::pin(servers::servers(&config)).await);
     let session = match Session::open(config.clone()).await {
         Ok(session) => session,
         Err(error) => {

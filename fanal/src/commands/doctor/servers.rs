@@ -226,7 +226,7 @@ async fn catalogue(config: &Config) -> Vec<Finding> {
     const WHAT: &str = "catalogue";
     let Some(url) = &config.catalogue.url else { return Vec::new() };
     ask(WHAT, async {
-        let catalogue = open_catalogue(config).await?;
+        let catalogue = Box::pin(open_catalogue(config)).await?;
         catalogue.close().await;
         Ok(vec![Finding::good(WHAT, format!("{url} answers"))])
     })

@@ -1,6 +1,13 @@
 //! The event log on a real Kafka broker: `make test` starts one. Every test has topics
 //! and groups of its own, so that tests run beside each other and again.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "a test states what must hold by panicking"
+)]
+
 mod failures;
 mod group;
 mod import;
