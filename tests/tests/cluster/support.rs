@@ -102,7 +102,8 @@ password_file = "{password}"
     /// then it is there for a look.
     pub(crate) fn remove(&self) {
         mariadb(&format!("DROP DATABASE {}", self.name));
-        let _ = self.tables().query(&format!("DROP DATABASE IF EXISTS {} SYNC", self.name));
+        let drop = format!("DROP DATABASE IF EXISTS {} SYNC", self.name);
+        let _ = Call::new("POST", &format!("{}/", self.clickhouse)).body(drop).expect(200);
         let python = other_client(&[&self.kafka, "remove", &self.name]);
         assert_eq!(python, "");
     }
