@@ -183,7 +183,7 @@ impl<'w> Streaming<'w> {
             };
             if let Some(Warning::Unreadable { offset }) = warning {
                 metrics::unreadable_record();
-                tracing::error!(
+                tracing::warn!(
                     partition = %self.work.partition, offset,
                     "a record is not a beacon; it is kept in the archive and counted"
                 );
