@@ -7,7 +7,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
 use fanal_hdfs::HdfsStore;
 use fanal_kafka::{Difference, Kafka, KafkaConfig};
 use fanal_model::ByteSize;
@@ -198,10 +197,9 @@ async fn hdfs(config: &Config) -> Vec<Finding> {
     let section = config.archive.hdfs.clone();
     let text = format!("{}{} answers", section.url, section.root);
     ask(WHAT, async {
-        HdfsStore::new(section)?
-            .probe()
-            .await
-            .context("check archive.hdfs.url and that the NameNode runs")?;
+        // The whole chain says the same several times.
+        let probed = HdfsStore::new(section)?.probe().await;
+        probed.map_err(|error| anyhow::anyhow!("{error}; check archive.hdfs.url and that it runs"))?;
         Ok(vec![Finding::good(WHAT, text)])
     })
     .await
