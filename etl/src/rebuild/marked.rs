@@ -56,7 +56,11 @@ pub(crate) async fn run(etl: Etl, stop: Stop) {
     let mut backoff = Backoff::new();
     let mut leads = etl.progress.leads.subscribe();
     while !stop.is_stopped() {
-        // One process of the installation does this, whoever has the first partition.
+        // One process of the installation does this, whoever has the first partition. What
+        // kept a process from it is of no account any more once another one does it.
+        if !*leads.borrow() {
+            etl.health.ok(PART);
+        }
         tokio::select! {
             leads = leads.wait_for(|leads| *leads) => drop(leads),
             () = stop.stopped() => break,
