@@ -70,13 +70,13 @@ fn groups(wanted: impl Fn(&Fault) -> bool) -> Vec<Vec<Vec<Fault>>> {
         Ok(other) => panic!("{FORM}={other} is unknown; set it to full, or not at all"),
     };
     if is_full {
-        let faults = GROUPS.iter().copied().flatten().flat_map(|wave| chosen(wave));
+        let faults = GROUPS.iter().copied().flatten().flat_map(&chosen);
         return faults.map(|fault| vec![vec![fault]]).collect();
     }
     let waves = |group: &&[&[Fault]]| -> Vec<Vec<Fault>> {
-        group.iter().map(|wave| chosen(wave)).filter(|wave| !wave.is_empty()).collect()
+        group.iter().map(&chosen).filter(|wave| !wave.is_empty()).collect()
     };
-    GROUPS.iter().map(|group| waves(group)).filter(|group| !group.is_empty()).collect()
+    GROUPS.iter().map(waves).filter(|group| !group.is_empty()).collect()
 }
 
 /// Runs all groups up to the first that fails; how many faults passed.
