@@ -181,15 +181,9 @@ pub(crate) fn embedded(folder: &Path, etl: &str) -> (Node, Tables) {
 /// Starts and waits until every part is ready.
 pub(crate) fn start(node: &mut Node) {
     node.start();
-    let said = || node.said(r#""message":"ready","addresses""#);
-    let mut why = String::new();
-    let ready = || {
-        why = node.unready().unwrap_or_default();
-        // The first parts to report are not all of them.
-        (why.is_empty() && node.metric("http_connections").is_some() && all_parts(node)).then_some(())
-    };
+    // The first parts to report are not all of them.
+    let ready = || (node.unready().is_none() && all_parts(node)).then_some(());
     eventually(LIMIT, &format!("{} is ready; see {}", node.name(), node.log_file().display()), ready);
-    let _ = said;
 }
 
 /// Whether the parts of both roles have reported.
