@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::Installation;
-use crate::config::Config;
+use crate::config::{Config, EventLogKind};
 use crate::exit::Ending;
 use crate::output::{Output, table};
 use crate::session::Session;
@@ -19,7 +19,8 @@ use crate::session::Session;
 pub(crate) struct Arguments {
     #[command(flatten)]
     installation: Installation,
-    /// Save damaged bytes of the event log to its folder `quarantine` and keep every whole record.
+    /// Save damaged bytes of the event log, or of the spool before Kafka, to its folder `quarantine` and keep
+    /// every whole record.
     #[arg(long)]
     repair_log: bool,
 }
@@ -92,7 +93,12 @@ async fn examine(config: Config) -> Vec<Finding> {
 }
 
 fn repair(config: &Config, output: &Output) -> anyhow::Result<()> {
-    let report = log::repair(&config.path("log"))?;
+    // On Kafka the only log of this machine is the spool.
+    let dir = match config.event_log.kind {
+        EventLogKind::Embedded => config.path("log"),
+        EventLogKind::Kafka => config.spool.resolve(&config.data_dir)?.dir,
+    };
+    let report = log::repair(&dir)?;
     let rows: Vec<Vec<String>> = report
         .regions
         .iter()
