@@ -5,6 +5,7 @@
 //! the test program, however that ends; its log stays as long as its folder.
 
 use std::fs::OpenOptions;
+use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -94,6 +95,7 @@ impl Node {
     /// When it runs, or cannot be started.
     pub fn start(&mut self) {
         assert!(self.running.is_none(), "{} runs already", self.name);
+        self.change_taken_port();
         let log = OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
         self.log_from = usize::try_from(log.metadata().unwrap().len()).unwrap();
         let mut command = Command::new("sh");
@@ -225,6 +227,17 @@ impl Node {
         let mut command = Command::new(fanal());
         command.args(words).arg("--config").arg(self.config());
         command
+    }
+
+    /// Somebody else may have got the port while the process did not run.
+    fn change_taken_port(&mut self) {
+        if TcpListener::bind(&self.admin).is_ok() {
+            return;
+        }
+        let (config, admin) = (self.config(), free_address());
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, text.replace(&self.admin, &admin)).unwrap();
+        self.admin = admin;
     }
 
     fn look(&self, path: &str) -> crate::Answer {
