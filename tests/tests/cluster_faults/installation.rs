@@ -13,7 +13,7 @@ pub(crate) const SERVERS: [&str; 7] =
 /// A start of a process on a machine with much else to do.
 pub(crate) const READY_LIMIT: Duration = Duration::from_secs(90);
 /// A group is in order again: the session timeout, and letting go.
-pub(crate) const SETTLE_LIMIT: Duration = Duration::from_secs(45);
+pub(crate) const SETTLE_LIMIT: Duration = Duration::from_secs(90);
 /// Archive workers of 4 + 1 + 1 partitions, visits workers of 4 + 1.
 pub(crate) const SHARES: usize = 11;
 /// The third worker is there when a fault calls for it.

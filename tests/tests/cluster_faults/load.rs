@@ -25,7 +25,7 @@ const AGAIN: Duration = Duration::from_millis(150);
 /// The collector answers sooner, whatever happens behind it.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 /// Beyond the longest time that a collector is away.
-const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(90);
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(180);
 
 /// What senders have been told is stored.
 #[derive(Debug, Default)]
