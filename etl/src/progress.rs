@@ -18,6 +18,8 @@ const STUCK_AFTER: Duration = Duration::from_secs(60);
 /// How often progress is looked at, in this process and in Kafka.
 const LOOK_EMBEDDED: Duration = Duration::from_millis(5);
 const LOOK_KAFKA: Duration = Duration::from_millis(100);
+/// How long Kafka is asked again for offsets that it does not tell.
+const ASK_FOR: Duration = Duration::from_secs(30);
 
 /// An offset for each partition.
 pub type Offsets = BTreeMap<Partition, u64>;
@@ -146,7 +148,7 @@ impl Etl {
     /// Waits until every record that the log has now is archived, counted and in
     /// the tables. Returns the offsets after the last of them.
     pub async fn catch_up(&self) -> Result<Offsets, Stuck> {
-        let ends = self.log.ends().await?;
+        let ends = self.ends().await?;
         self.seal(&ends).await?;
         for stage in [Stage::Archive, Stage::Ledger, Stage::Visits] {
             self.wait(stage, &ends).await?;
@@ -163,9 +165,15 @@ impl Etl {
         self.catch_up().await
     }
 
+    /// The offsets after the newest records of all partitions. A coordinator that
+    /// moves, or a broker that starts again, is given time.
+    pub async fn ends(&self) -> Result<Offsets, LogError> {
+        patiently(|| self.log.ends()).await
+    }
+
     /// Asks for archive files that end at or after these offsets.
     pub async fn seal(&self, ends: &Offsets) -> Result<(), LogError> {
-        let archived = self.all_reached(Stage::Archive).await?;
+        let archived = patiently(|| self.all_reached(Stage::Archive)).await?;
         for (partition, end) in ends {
             if archived.get(partition).copied().unwrap_or(0) >= *end {
                 continue;
@@ -239,6 +247,20 @@ impl Etl {
         match &self.log {
             EventLogs::Embedded(_) => stage.name().to_owned(),
             EventLogs::Kafka(_) => format!("{}-{partition}", stage.name()),
+        }
+    }
+}
+
+/// Asks again where Kafka does not answer, within a bound.
+async fn patiently<T, F: Future<Output = Result<T, LogError>>>(ask: impl Fn() -> F) -> Result<T, LogError> {
+    let began = Instant::now();
+    loop {
+        match ask().await {
+            Err(LogError::Kafka(error)) if began.elapsed() < ASK_FOR => {
+                tracing::debug!(%error, "kafka is asked again");
+                tokio::time::sleep(LOOK_KAFKA).await;
+            }
+            done => return done,
         }
     }
 }

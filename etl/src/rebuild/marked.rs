@@ -92,6 +92,13 @@ async fn rebuild_marked(etl: &Etl, clickhouse: &ClickHouse, stop: &Stop) -> Resu
     if marks(clickhouse, None).await?.is_empty() || quiet(etl, stop).await {
         return Ok(());
     }
+    // The home partition of a hot visitor must have written what it knows, or it would
+    // write that over what is rebuilt now.
+    let ends = etl.ends().await?;
+    tokio::select! {
+        reached = etl.wait(Stage::Visits, &ends) => reached?,
+        () = stop.stopped() => return Ok(()),
+    }
     // Marks up to here are whole, and the archive will hold what they count.
     let visited = etl.all_reached(Stage::Visits).await?;
     etl.seal(&visited).await?;
