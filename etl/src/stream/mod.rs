@@ -5,8 +5,10 @@
 //! [`crate::visit::Scan`] over all of the visitor's events, whatever the order
 //! of their arrival. The role around it (`crate::visits`) does the I/O.
 
+mod changed;
 mod engine;
 mod late;
 mod visitor;
 
-pub use engine::{Changed, Engine, EngineConfig, SitePolicies, StateError, Warning};
+pub use changed::Changed;
+pub use engine::{Engine, EngineConfig, SitePolicies, StateError, Warning};

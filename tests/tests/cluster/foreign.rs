@@ -95,21 +95,9 @@ fn records_that_are_not_ours_become_dead_letters_and_stop_nothing() {
     assert_eq!(letters(&node, &[]).len(), expected.len() - 1);
     reconciles(&node);
 
-    // A replay that accepts nothing writes nothing.
-    let before = records(&servers);
-    let again = report(&node, &["dead-letters", "replay", "--json"]);
-    assert_eq!((&again["accepted"], &again["handled"]), (&0.into(), &0.into()), "{again}");
-    assert_eq!(letters(&node, &[]).len(), expected.len() - 1);
-    assert_eq!(records(&servers), before, "the replay fed itself");
+    replay_feeds_nothing(&node, &servers, expected.len() - 1);
     assert_eq!(tables.count(counted), expected.len() as u64, "a replay counted its own failures");
-
-    let dropped = report(&node, &["dead-letters", "drop", "--json", "--reason", "unreadable_record"]);
-    assert_eq!(dropped["handled"], 4);
-    assert!(letters(&node, &[]).iter().all(|letter| letter["reason"] == "unknown_version"));
-    let dropped = report(&node, &["dead-letters", "drop", "--json", "--all"]);
-    assert_eq!(dropped["handled"], 2);
-    assert_eq!(letters(&node, &[]).len(), 0);
-    reconciles(&node);
+    drops_what_is_left(&node);
 
     // A restart reads all of it again from its checkpoint, and makes nothing twice.
     assert_eq!(node.stop(), 0);
@@ -119,4 +107,23 @@ fn records_that_are_not_ours_become_dead_letters_and_stop_nothing() {
     reconciles(&node);
     assert_eq!(node.stop(), 0);
     servers.remove();
+}
+
+/// A replay that accepts nothing writes nothing.
+fn replay_feeds_nothing(node: &Node, servers: &Servers, left: usize) {
+    let before = records(servers);
+    let again = report(node, &["dead-letters", "replay", "--json"]);
+    assert_eq!((&again["accepted"], &again["handled"]), (&0.into(), &0.into()), "{again}");
+    assert_eq!(letters(node, &[]).len(), left);
+    assert_eq!(records(servers), before, "the replay fed itself");
+}
+
+fn drops_what_is_left(node: &Node) {
+    let dropped = report(node, &["dead-letters", "drop", "--json", "--reason", "unreadable_record"]);
+    assert_eq!(dropped["handled"], 4);
+    assert!(letters(node, &[]).iter().all(|letter| letter["reason"] == "unknown_version"));
+    let dropped = report(node, &["dead-letters", "drop", "--json", "--all"]);
+    assert_eq!(dropped["handled"], 2);
+    assert_eq!(letters(node, &[]).len(), 0);
+    reconciles(node);
 }

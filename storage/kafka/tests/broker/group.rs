@@ -129,9 +129,9 @@ async fn a_member_that_does_not_let_go_is_not_waited_for_forever() {
 
 /// The child of `a_paused_member_cannot_commit_what_moved_meanwhile`.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "started by another test"]
 async fn paused_member() {
-    let kafka = Kafka::connect(config_of_child()).await.unwrap();
+    let Some(config) = config_of_child() else { return };
+    let kafka = Kafka::connect(config).await.unwrap();
     let membership = kafka.join(Stage::Visits, &[Family::Beacons]).await.unwrap();
     let Some(Change::Assigned(partitions)) = membership.next_change().await else { panic!() };
     for partition in &partitions {

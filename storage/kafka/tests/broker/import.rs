@@ -79,9 +79,8 @@ async fn a_second_import_of_the_same_file_ends_the_first() {
 
 /// The child of `an_import_that_dies_before_its_commit_leaves_nothing`.
 #[test]
-#[ignore = "started by another test"]
 fn dying_import() {
-    let config = config_of_child();
+    let Some(config) = config_of_child() else { return };
     let head: String = HEAD.iter().map(|byte| format!("{byte:02x}")).collect();
     let id = format!("{}.import.{head}", config.group);
     let producer: BaseProducer = client(&config).set("transactional.id", id).create().unwrap();
