@@ -20,7 +20,7 @@ use fanal_service::config::{ListenAddress, TlsSection, byte_size, human_duration
 use fanal_service::logs::LogFormat;
 use fanal_storage::archive::Rotation;
 use fanal_storage::catalogue::CatalogueConfig;
-use fanal_storage::clickhouse::{ClickHouseConfig, ClusterConfig};
+use fanal_storage::clickhouse::{ClickHouseConfig, ClickHouseError, ClusterConfig};
 use fanal_storage::log::LogConfig;
 use serde::{Deserialize, Serialize};
 
@@ -270,7 +270,10 @@ impl Config {
             self.archive.hdfs.check().map_err(|problem| format!("archive.hdfs: {problem}"))?;
         }
         let url = self.clickhouse.url.clone().unwrap_or_else(|| "http://127.0.0.1".to_owned());
-        self.clickhouse_config(url, None).check().map_err(|problem| problem.to_string())?;
+        self.clickhouse_config(url, None).check().map_err(|problem| match problem {
+            ClickHouseError::Config { key, remedy } => format!("clickhouse.{key} {remedy}"),
+            other => other.to_string(),
+        })?;
         if self.clickhouse.url.is_none() && self.clickhouse.cluster.is_some() {
             return Err(
                 "clickhouse.cluster needs clickhouse.url: the embedded engine is no cluster".to_owned()

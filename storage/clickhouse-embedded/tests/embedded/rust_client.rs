@@ -86,7 +86,8 @@ async fn see_errors(client: Client) {
             Err(error) => break error,
         }
     };
-    assert!(read < 900_000, "{read} rows before {error}");
+    // The block with the bad row is the first one that may be missing.
+    assert!(read <= 900_000, "{read} rows before {error}");
 }
 
 fn run(compression: Compression) {
