@@ -230,6 +230,17 @@ async fn a_key_that_sends_too_much_goes_to_the_overflow_topic() {
     assert!(count(&overflow) > 1000, "{} went to the overflow topic", count(&overflow));
     assert_eq!(overflow.len(), 1, "calm keys stay where they belong");
     assert_eq!(own.len(), 51);
+    let mut notes = 0;
+    for partition in kafka.partitions_of(&[Family::Beacons]) {
+        let read = read_all(&kafka, partition).await;
+        let noted = read.iter().filter(|(_, topic, ..)| *topic == Topic::Overflowed);
+        for (_, _, key, value) in noted {
+            assert_eq!(key, b"site\0hot", "the key's own partition is told");
+            assert!(std::str::from_utf8(value).unwrap().parse::<u64>().is_ok());
+            notes += 1;
+        }
+    }
+    assert!(notes > 0, "and it is told at once");
     let mut used = 0;
     for partition in kafka.partitions_of(&[Family::Overflow]) {
         used += u32::from(kafka.end_offset(partition).await.unwrap() > 0);

@@ -90,11 +90,14 @@ pub(crate) async fn read_to(reader: &mut KafkaReader, end: u64) -> Vec<Read> {
     records
 }
 
-/// How often each key is in all partitions of a family.
+/// How often each key is in all partitions of a family; notes of overflow do not count.
 pub(crate) async fn keys(kafka: &Kafka, family: Family) -> HashMap<Vec<u8>, usize> {
     let mut keys = HashMap::new();
     for partition in kafka.partitions_of(&[family]) {
-        for (_, _, key, _) in read_all(kafka, partition).await {
+        for (_, topic, key, _) in read_all(kafka, partition).await {
+            if topic == Topic::Overflowed {
+                continue;
+            }
             *keys.entry(key).or_default() += 1;
         }
     }
