@@ -35,9 +35,12 @@ fn free_port() -> u16 {
 fn certificates(folder: &Path) -> PathBuf {
     let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    // Names of their own: a certificate with its issuer's name would count as self-signed.
+    ca.distinguished_name.push(rcgen::DnType::CommonName, "test authority");
     let ca = rcgen::CertifiedIssuer::self_signed(ca, rcgen::KeyPair::generate().unwrap()).unwrap();
     let key = rcgen::KeyPair::generate().unwrap();
-    let server = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let mut server = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    server.distinguished_name.push(rcgen::DnType::CommonName, "test broker");
     let server = server.signed_by(&key, &ca).unwrap();
     fs::write(folder.join("broker.pem"), format!("{}{}", key.serialize_pem(), server.pem())).unwrap();
     let path = folder.join("ca.pem");
