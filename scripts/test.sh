@@ -33,6 +33,10 @@ scripts/stack.sh start --dir "$stack" --base-port free --owner $$ 9>&-
 variables=$(scripts/stack.sh env --dir "$stack")
 while IFS= read -r line; do export "${line?}"; done <<<"$variables"
 
+# One test of a program at a time: real servers and a few processors are shared by
+# all of them, and what a test waits for should not wait for its neighbours.
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-1}
+
 status=0
 cargo test --release --workspace --no-fail-fast "$@" 2>&1 | tee "$log" || status=$?
 
