@@ -26,6 +26,16 @@ pub fn rebuilt_version(end_offset: u64) -> u64 {
     end_offset << 1 | 1
 }
 
+/// The versions of partitions in SQL, by the column `log_partition`; 0 for others.
+pub(crate) fn version_by_partition(versions: impl Iterator<Item = (u32, u64)>) -> String {
+    let pairs = versions.map(|(p, v)| (format!("toUInt32({p})"), format!("toUInt64({v})")));
+    let (partitions, versions): (Vec<String>, Vec<String>) = pairs.unzip();
+    if partitions.is_empty() {
+        return "toUInt64(0)".to_owned();
+    }
+    format!("transform(log_partition, [{}], [{}], toUInt64(0))", partitions.join(","), versions.join(","))
+}
+
 /// Hash of all measures of a visit; equal visits have equal rows.
 #[must_use]
 pub fn visit_hash(visit: &Visit) -> u64 {

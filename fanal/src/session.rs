@@ -14,7 +14,7 @@ use http::Method;
 use tokio::task::JoinHandle;
 
 use crate::client;
-use crate::config::{Config, EventLogKind};
+use crate::config::{Config, EventLogKind, password};
 use crate::node::{Addresses, InUse, PROGRESS_PATH, Parts, RUNNING, Stages};
 
 /// How often a running process is asked how far it is.
@@ -126,8 +126,7 @@ impl Session {
         Ok(match self {
             Self::Local(local) => local.parts.etl.clickhouse(),
             Self::Remote(remote) => {
-                let password = config.clickhouse.password_file.as_deref().map(Secret::load).transpose()?;
-                let password = password.map(|secret| secret.reveal().to_owned());
+                let password = password(config.clickhouse.password_file.as_deref())?;
                 ClickHouse::new(config.clickhouse_config(remote.addresses.clickhouse.clone(), password))
             }
         })

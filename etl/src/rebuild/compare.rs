@@ -73,12 +73,7 @@ impl Versions {
 
     /// The same for SQL: the version by the column `log_partition`.
     fn sql(&self) -> String {
-        let list = |numbers: Vec<String>| numbers.join(",");
-        format!(
-            "transform(log_partition, [{}], [{}], toUInt64(0))",
-            list(self.by_partition.keys().map(|p| format!("toUInt32({p})")).collect()),
-            list(self.by_partition.values().map(|v| format!("toUInt64({v})")).collect()),
-        )
+        rows::version_by_partition(self.by_partition.iter().map(|(p, version)| (*p, *version)))
     }
 }
 

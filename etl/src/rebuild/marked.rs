@@ -19,7 +19,7 @@ use crate::day::Day;
 use crate::log::LogError;
 use crate::progress::{Offsets, Stage, Stuck};
 use crate::role::{Backoff, Etl, sleep_or_stop};
-use crate::rows::{rebuilt_version, streamed_version};
+use crate::rows::{rebuilt_version, streamed_version, version_by_partition};
 
 const PART: &str = "rebuild";
 /// Looks for marks at least this often.
@@ -166,12 +166,7 @@ async fn marks(clickhouse: &ClickHouse, before: Option<&Offsets>) -> Result<Vec<
 
 /// A version for each partition, by the column `log_partition`; none for others.
 fn versions(ends: &Offsets, version: fn(u64) -> u64) -> String {
-    let numbers: Vec<String> = ends.keys().map(|p| format!("toUInt32({})", p.number())).collect();
-    let versions: Vec<String> = ends.values().map(|end| format!("toUInt64({})", version(*end))).collect();
-    if numbers.is_empty() {
-        return "toUInt64(0)".to_owned();
-    }
-    format!("transform(log_partition, [{}], [{}], toUInt64(0))", numbers.join(","), versions.join(","))
+    version_by_partition(ends.iter().map(|(p, end)| (p.number(), version(*end))))
 }
 
 /// One request for each run of days; neighbours are included, since a late event

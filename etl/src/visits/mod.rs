@@ -18,7 +18,7 @@ use crate::config::millis;
 use crate::log::{EventLogs, LogError, Source};
 use crate::metrics;
 use crate::progress::Stage;
-use crate::role::Backoff;
+use crate::role::{Backoff, sleep_or_stop};
 use crate::stream::{Changed, Engine, EngineConfig, Warning};
 use crate::workers::Assignment;
 use checkpoint::{CheckpointError, Checkpoints};
@@ -225,10 +225,7 @@ impl<'w> Streaming<'w> {
     async fn rest(&self) {
         let pause = self.clickhouse.pause_for_parts().await;
         if !pause.is_zero() {
-            tokio::select! {
-                () = tokio::time::sleep(pause) => {}
-                () = self.work.stop.stopped() => {}
-            }
+            sleep_or_stop(pause, &self.work.stop).await;
         }
     }
 

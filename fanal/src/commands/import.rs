@@ -8,7 +8,6 @@ use fanal_ingest::import::{
 };
 use fanal_kafka::Kafka;
 use fanal_model::ByteSize;
-use fanal_parser::Limits;
 use fanal_storage::log::wall_clock;
 use serde_json::json;
 
@@ -54,14 +53,7 @@ fn check_files(files: &[String]) -> anyhow::Result<()> {
 }
 
 async fn import(config: Config, arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
-    let limits = match &config.ingest {
-        Some(ingest) => ingest.resolve(&host_name())?.lines,
-        None => Limits::default(),
-    };
-    let key_file = config
-        .ingest
-        .as_ref()
-        .map_or_else(|| config.path("address.key"), |ingest| ingest.address_key_file.clone());
+    let (limits, key_file) = (config.line_limits(&host_name())?, config.address_key_file());
     let node = arguments.node.clone().unwrap_or_else(host_name);
     let options = ImportOptions { node, limits, ..ImportOptions::default() };
     let key = AddressKey::load_or_create(&key_file)?;

@@ -5,6 +5,7 @@
 
 mod defaults;
 mod dev;
+mod install;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,6 +26,7 @@ use fanal_storage::log::LogConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Ending;
+pub(crate) use install::password;
 
 /// Every key, with its default and meaning.
 pub(crate) const REFERENCE: &str = include_str!("reference.toml");

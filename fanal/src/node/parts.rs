@@ -11,7 +11,6 @@ use fanal_ingest::import::Imports;
 use fanal_profiles::Profiles;
 use fanal_service::health::Health;
 use fanal_service::metrics::Metrics;
-use fanal_service::secret::Secret;
 use fanal_service::stop::Stop;
 use fanal_storage::catalogue::Catalogue;
 use fanal_storage::clickhouse::{ClickHouse, ClickHouseConfig};
@@ -22,7 +21,7 @@ use super::clickhouse::Embedded;
 use super::listeners::Addresses;
 use super::log::{OpenLog, Writer};
 use super::stores::Stores;
-use crate::config::Config;
+use crate::config::{Config, password};
 
 /// Where a running process says how to reach it.
 pub(crate) const RUNNING: &str = "running.json";
@@ -56,9 +55,8 @@ impl Parts {
             EventLogs::Embedded(log) => Some(Imports::open(log, &make_folder(config.path("imports"))?)?),
             EventLogs::Kafka(_) => None,
         };
-        let password = config.profiles.cassandra.password_file.as_deref().map(Secret::load).transpose()?;
-        let password = password.map(|secret| secret.reveal().to_owned());
-        let profiles = Profiles::open(&config.profiles, &config.data_dir, password)?;
+        let cassandra_password = password(config.profiles.cassandra.password_file.as_deref())?;
+        let profiles = Profiles::open(&config.profiles, &config.data_dir, cassandra_password)?;
         let (embedded, clickhouse_config) = open_clickhouse(config, clickhouse, &health).await?;
         if embedded.is_some() {
             let client = ClickHouse::new(clickhouse_config.clone());
@@ -143,9 +141,8 @@ pub(crate) fn make_private_folder(dir: &Path) -> anyhow::Result<()> {
 
 /// A file of the data folder, or a database that several processes share.
 pub(crate) async fn open_catalogue(config: &Config) -> anyhow::Result<Catalogue> {
-    let password = config.catalogue.password_file.as_deref().map(Secret::load).transpose()?;
-    let password = password.as_ref().map(Secret::reveal);
-    let place = config.catalogue.place(&config.path("catalogue.sqlite"), password)?;
+    let password = password(config.catalogue.password_file.as_deref())?;
+    let place = config.catalogue.place(&config.path("catalogue.sqlite"), password.as_deref())?;
     Ok(Catalogue::open(place).await?)
 }
 
@@ -155,10 +152,7 @@ async fn open_clickhouse(
     health: &Health,
 ) -> anyhow::Result<(Option<Embedded>, ClickHouseConfig)> {
     let section = &config.clickhouse;
-    let password = match &section.password_file {
-        Some(file) => Some(Secret::load(file)?.reveal().to_owned()),
-        None => None,
-    };
+    let password = password(section.password_file.as_deref())?;
     let (embedded, url) = match (&section.url, listener) {
         (Some(url), _) => (None, url.clone()),
         (None, Some(listener)) => {

@@ -9,7 +9,6 @@ use fanal_ingest::replay::{
     ReplayReport, Replayer,
 };
 use fanal_kafka::Kafka;
-use fanal_parser::Limits;
 use fanal_storage::catalogue::SiteDirectory;
 use fanal_storage::log::wall_clock;
 
@@ -46,14 +45,7 @@ pub(super) async fn replay(
     limit: u64,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let limits = match &config.ingest {
-        Some(ingest) => ingest.resolve(&host_name())?.lines,
-        None => Limits::default(),
-    };
-    let key_file = config
-        .ingest
-        .as_ref()
-        .map_or_else(|| config.path("address.key"), |ingest| ingest.address_key_file.clone());
+    let (limits, key_file) = (config.line_limits(&host_name())?, config.address_key_file());
     let (store, session) = (store(&config)?, Session::open(config.clone()).await?);
     let key = AddressKey::load_or_create(&key_file)?;
     let options = |sites: SiteDirectory| ReplayOptions { sites, key, limits };

@@ -11,13 +11,12 @@ use fanal_hdfs::HdfsStore;
 use fanal_kafka::{Difference, Kafka, KafkaConfig};
 use fanal_model::ByteSize;
 use fanal_profiles::{ProfileStore, Profiles};
-use fanal_service::secret::Secret;
 use fanal_storage::clickhouse::ClickHouse;
 use serde::Deserialize;
 
 use super::{Finding, checks};
 use crate::client;
-use crate::config::{ArchiveStore, Config, EventLogKind};
+use crate::config::{ArchiveStore, Config, EventLogKind, password};
 use crate::node::open_catalogue;
 use crate::session::Remote;
 
@@ -212,8 +211,7 @@ async fn profiles(config: &Config) -> Vec<Finding> {
     }
     let section = &config.profiles.cassandra;
     ask(WHAT, async {
-        let password = section.password_file.as_deref().map(Secret::load).transpose()?;
-        let password = password.map(|secret| secret.reveal().to_owned());
+        let password = password(section.password_file.as_deref())?;
         Profiles::open(&config.profiles, &config.data_dir, password)?.ping().await?;
         Ok(vec![Finding::good(WHAT, format!("keyspace `{}` answers", section.keyspace))])
     })
@@ -234,8 +232,7 @@ async fn catalogue(config: &Config) -> Vec<Finding> {
 async fn clickhouse(config: &Config) -> Vec<Finding> {
     let Some(url) = config.clickhouse.url.clone() else { return Vec::new() };
     ask("ClickHouse", async {
-        let password = config.clickhouse.password_file.as_deref().map(Secret::load).transpose()?;
-        let password = password.map(|secret| secret.reveal().to_owned());
+        let password = password(config.clickhouse.password_file.as_deref())?;
         let client = ClickHouse::new(config.clickhouse_config(url, password));
         Ok(checks::tables(Ok(client)).await)
     })
