@@ -129,7 +129,8 @@ fn a_child_process_of_a_test() {
             _ => {}
         }
         let listener = tokio::net::TcpListener::bind(std::env::var(LISTEN).unwrap()).await.unwrap();
-        println!("address {}", listener.local_addr().unwrap());
+        // On a line of its own: with one test thread the harness has begun one already.
+        println!("\naddress {}", listener.local_addr().unwrap());
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
         serve(config, listener, async move {
             term.recv().await;

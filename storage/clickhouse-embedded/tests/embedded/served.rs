@@ -137,7 +137,7 @@ fn a_child_process_of_a_test() {
         Ok("server") => run_server(data_dir),
         Ok("parent") => {
             let mut child = command("server", &data_dir, "").spawn().unwrap();
-            println!("address {}", address(&mut child));
+            println!("\naddress {}", address(&mut child));
             let mut rest = String::new();
             child.stdout.take().unwrap().read_to_string(&mut rest).unwrap();
         }
@@ -162,7 +162,8 @@ fn run_server(data_dir: PathBuf) {
             }
         }
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        println!("address {}", listener.local_addr().unwrap());
+        // On a line of its own: with one test thread the harness has begun one already.
+        println!("\naddress {}", listener.local_addr().unwrap());
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).unwrap();
         serve(config, listener, async move {
             term.recv().await;
