@@ -116,6 +116,13 @@ pub enum LogHealth {
 pub trait EventLog: Clone + Send + Sync + 'static {
     /// Returns after the batch is durable, all of it.
     fn append(&self, batch: Batch) -> impl Future<Output = Result<Appended, AppendError>> + Send;
+
+    /// A handle for the appends of one thread, which shares with others only what it
+    /// must. A clone shares everything.
+    #[must_use]
+    fn local(&self) -> Self {
+        self.clone()
+    }
 }
 
 /// Where records are read from, in the order of their offsets.
