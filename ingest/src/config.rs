@@ -51,6 +51,9 @@ pub struct IngestConfig {
     /// The most that one request may take in the event log; at most the log's `commit_bytes_max`.
     #[serde(default = "defaults::request_bytes_max", with = "byte_size")]
     pub request_bytes_max: ByteSize,
+    /// Lines that wait for the event log in one worker; beyond it requests get 503 with `Retry-After`.
+    #[serde(default = "defaults::lane_bytes_max", with = "byte_size")]
+    pub lane_bytes_max: ByteSize,
 }
 
 mod defaults {
@@ -76,6 +79,10 @@ mod defaults {
 
     pub(super) fn lines_max() -> u32 {
         u32::try_from(Limits::LINES_MAX).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn lane_bytes_max() -> ByteSize {
+        ByteSize(64 << 20)
     }
 
     /// A full body of short lines, each record with the headers of a browser, is well below.
@@ -125,6 +132,8 @@ pub struct Settings {
     pub bodies_bytes_max: usize,
     pub lines: Limits,
     pub request_bytes_max: usize,
+    /// What may wait for the event log in one thread.
+    pub lane_bytes_max: usize,
 }
 
 impl Default for Settings {
@@ -137,6 +146,7 @@ impl Default for Settings {
             bodies_bytes_max: 256 << 20,
             lines: Limits::default(),
             request_bytes_max: 32 << 20,
+            lane_bytes_max: 64 << 20,
         }
     }
 }
@@ -159,6 +169,7 @@ impl IngestConfig {
             line_bytes_max: defaults::line_bytes_max(),
             lines_max: defaults::lines_max(),
             request_bytes_max: defaults::request_bytes_max(),
+            lane_bytes_max: defaults::lane_bytes_max(),
         }
     }
 
@@ -193,6 +204,7 @@ impl IngestConfig {
                 lines_max: self.lines_max as usize,
             },
             request_bytes_max: size(self.request_bytes_max, "request_bytes_max")?,
+            lane_bytes_max: size(self.lane_bytes_max, "lane_bytes_max")?,
         })
     }
 }

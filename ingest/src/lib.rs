@@ -12,9 +12,11 @@ pub mod spool;
 
 mod address;
 mod answers;
+mod appends;
 mod budget;
 mod cookie;
 mod key;
+mod lane;
 mod metrics;
 mod run;
 mod service;

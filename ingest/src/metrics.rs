@@ -1,12 +1,12 @@
 //! What the collector counts, once per request or batch.
 
 use fanal_parser::Counts;
-use metrics::{counter, describe_counter, describe_histogram, histogram};
+use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
 
 const REQUESTS: &str = "ingest_requests_total";
 const REQUEST_BYTES: &str = "ingest_request_bytes_total";
 const LINES: &str = "ingest_lines_total";
-const APPEND_SECONDS: &str = "ingest_append_duration_seconds";
+const STAGE_SECONDS: &str = "ingest_stage_duration_seconds";
 const UNACCOUNTED: &str = "ingest_lines_unaccounted_total";
 const COOKIES: &str = "ingest_visitor_cookies_total";
 
@@ -19,7 +19,10 @@ pub fn describe() {
         UNACCOUNTED,
         "Tracking lines that were received but neither accepted nor rejected: a bug of ours."
     );
-    describe_histogram!(APPEND_SECONDS, "Time until the event log confirmed a request durable.");
+    describe_histogram!(
+        STAGE_SECONDS,
+        "Time of a batch of requests by stage: queue (since its first request), append (until the event log confirmed it durable)."
+    );
     describe_counter!(COOKIES, "Visitor cookies by action: set or refreshed.");
     crate::spool::metrics::describe();
 }
@@ -29,20 +32,50 @@ pub(crate) fn request(result: &'static str) {
     counter!(REQUESTS, "result" => result).increment(1);
 }
 
-pub(crate) fn lines(bytes: usize, counts: Counts) {
-    counter!(REQUEST_BYTES).increment(bytes as u64);
-    counter!(LINES, "outcome" => "accepted").increment(counts.accepted);
-    counter!(LINES, "outcome" => "rejected").increment(counts.rejected);
-    if !counts.is_balanced() {
-        let Counts { received, accepted, rejected } = counts;
-        // Receipt and metric make it visible; the lines that have an outcome are kept.
-        tracing::error!(received, accepted, rejected, "lines of a request have no outcome");
-        counter!(UNACCOUNTED).increment(received.abs_diff(accepted + rejected));
+/// Counters of every request, looked up once.
+pub(crate) struct Counters {
+    pub(crate) requests_accepted: Counter,
+    bytes: Counter,
+    accepted: Counter,
+    rejected: Counter,
+}
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        Self {
+            requests_accepted: counter!(REQUESTS, "result" => "accepted"),
+            bytes: counter!(REQUEST_BYTES),
+            accepted: counter!(LINES, "outcome" => "accepted"),
+            rejected: counter!(LINES, "outcome" => "rejected"),
+        }
+    }
+
+    pub(crate) fn lines(&self, bytes: usize, counts: Counts) {
+        self.bytes.increment(bytes as u64);
+        self.accepted.increment(counts.accepted);
+        self.rejected.increment(counts.rejected);
+        if !counts.is_balanced() {
+            let Counts { received, accepted, rejected } = counts;
+            // Receipt and metric make it visible; the lines that have an outcome are kept.
+            tracing::error!(received, accepted, rejected, "lines of a request have no outcome");
+            counter!(UNACCOUNTED).increment(received.abs_diff(accepted + rejected));
+        }
     }
 }
 
-pub(crate) fn append(seconds: f64) {
-    histogram!(APPEND_SECONDS).record(seconds);
+/// Where the time of a batch goes.
+pub(crate) struct Stages {
+    pub(crate) queue: Histogram,
+    pub(crate) append: Histogram,
+}
+
+impl Stages {
+    pub(crate) fn new() -> Self {
+        Self {
+            queue: histogram!(STAGE_SECONDS, "stage" => "queue"),
+            append: histogram!(STAGE_SECONDS, "stage" => "append"),
+        }
+    }
 }
 
 pub(crate) fn cookie(action: &'static str) {
@@ -58,9 +91,10 @@ mod tests {
     #[test]
     fn lines_without_an_outcome_are_counted() {
         let recorder = Metrics::install().unwrap();
-        lines(10, Counts { received: 4, accepted: 3, rejected: 1 });
+        let counters = Counters::new();
+        counters.lines(10, Counts { received: 4, accepted: 3, rejected: 1 });
         assert!(!recorder.render().contains(UNACCOUNTED));
-        lines(10, Counts { received: 5, accepted: 1, rejected: 1 });
+        counters.lines(10, Counts { received: 5, accepted: 1, rejected: 1 });
         let text = recorder.render();
         assert!(text.contains("ingest_lines_unaccounted_total 3\n"), "{text}");
     }

@@ -1,15 +1,15 @@
 //! From a request to an answer.
 //!
-//! The steps stand in [`Ingest::receive`]: site, body, lines, log. Working memory
-//! for parsing is kept per thread, so that no request waits for another's.
+//! The steps stand in [`Ingest::receive`]: site, body, lines, log. Working memory for
+//! parsing and the [`Lane`] to the log are kept per thread, so that no request waits
+//! for another thread's.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use fanal_model::{RejectReason, Source};
+use fanal_model::Source;
 use fanal_parser::{Counts, Limits, Receiver, cookie_visitor, parse_query};
 use fanal_service::cors;
 use fanal_service::health::Health;
@@ -22,30 +22,33 @@ use http::header::{COOKIE, REFERER, SET_COOKIE, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method};
 
 use crate::address::client_address;
+use crate::appends::Appends;
 use crate::budget::{Budget, Share};
 use crate::config::Settings;
 use crate::key::AddressKey;
+use crate::lane::{Lane, Written};
+use crate::metrics::Counters;
 use crate::sink::BatchSink;
 use crate::{answers, cookie, metrics};
 
-/// The part of readiness that this role reports.
-const HEALTH_PART: &str = "event_log";
 /// How often a log that takes nothing is asked again.
 const PROBE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
-/// Records of a request repeat its headers; more than this per body byte is rare.
-const BATCH_RESERVE_MAX: usize = 64 << 10;
+
+/// Threads that have a lane of their own; more share them.
+const LANES_MAX: usize = 256;
 
 /// The collector, for the requests of all its listeners.
 pub struct Ingest<L = Appender> {
     log: L,
+    /// One for each thread that serves connections, made when it gets its first request.
+    lanes: Box<[OnceLock<Lane<L, Appends>>]>,
+    appends: Arc<Appends>,
     sites: SiteDirectory,
     settings: Settings,
     key: AddressKey,
     now_ms: Clock,
-    health: Health,
     bodies: Budget,
-    /// Whether the log took the last append.
-    taking: AtomicBool,
+    counters: Counters,
 }
 
 /// Working memory of one thread.
@@ -75,6 +78,21 @@ struct Incoming<'r> {
     received_at_ms: u64,
 }
 
+/// Why the lines of a request are not in a batch.
+struct Refusal(Problem);
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        Self(answers::not_appended(&error))
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
 impl<L: EventLog> Ingest<L> {
     /// `now_ms` gives the time of receipt.
     pub fn new(
@@ -85,9 +103,10 @@ impl<L: EventLog> Ingest<L> {
         now_ms: Clock,
         health: Health,
     ) -> Self {
-        health.ok(HEALTH_PART);
         let bodies = Budget::new(settings.bodies_bytes_max);
-        Self { log, sites, settings, key, now_ms, health, bodies, taking: AtomicBool::new(true) }
+        let lanes = (0..LANES_MAX).map(|_| OnceLock::new()).collect();
+        let appends = Arc::new(Appends::new(health));
+        Self { log, lanes, appends, sites, settings, key, now_ms, bodies, counters: Counters::new() }
     }
 
     /// The paths that this role answers.
@@ -101,7 +120,7 @@ impl<L: EventLog> Ingest<L> {
         }
         let mut response = match self.receive(request, connection).await {
             Ok(response) => {
-                metrics::request("accepted");
+                self.counters.requests_accepted.increment(1);
                 response
             }
             Err(problem) => {
@@ -121,11 +140,11 @@ impl<L: EventLog> Ingest<L> {
                 () = stop.stopped() => return,
                 () = tokio::time::sleep(PROBE_INTERVAL) => {}
             }
-            if !self.taking.load(Ordering::Acquire) {
+            if !self.appends.are_taken() {
                 let mut probe = Batch::new();
                 // An import position without a file: readers pass over it.
                 if probe.push(Topic::Positions, b"", |_| {}).is_ok() {
-                    self.append(probe).await.ok();
+                    self.appends.report(&self.log.append(probe).await.map(|_| ()));
                 }
             }
         }
@@ -167,8 +186,10 @@ impl<L: EventLog> Ingest<L> {
             client_address: reduced.as_deref().unwrap_or_default(),
             received_at_ms: (self.now_ms)(),
         };
-        let (batch, set_cookie) = self.lines(&incoming, connection.tls)?;
-        self.append(batch).await.map_err(|error| answers::not_appended(&error))?;
+        let lane = self.lane(connection.worker);
+        let written = lane.write(|batch| self.lines(&incoming, connection.tls, batch));
+        let (set_cookie, ticket) = written.map_err(|Refusal(problem)| problem)?;
+        ticket.await.map_err(|error| answers::not_appended(&error))?;
         let mut response = answers::accepted(as_image);
         if let Some(value) = set_cookie {
             response.headers_mut().insert(SET_COOKIE, value);
@@ -187,30 +208,48 @@ impl<L: EventLog> Ingest<L> {
         read.map_err(|error| if share.was_refused() { answers::busy() } else { Problem::from(&error) })
     }
 
-    /// Parses the lines into a batch; also says which cookie to set.
-    fn lines(&self, incoming: &Incoming<'_>, tls: bool) -> Result<(Batch, Option<HeaderValue>), Problem> {
-        let sent = visitor_cookie(incoming.headers);
-        let (mut batch, mut counts) = self.parse(incoming, sent.as_deref())?;
-        let Some(settings) = &incoming.site.visitor_cookie else {
-            metrics::lines(incoming.body.map_or(incoming.query.len(), <[u8]>::len), counts);
-            return Ok((batch, None));
-        };
-        let mut set_cookie = None;
-        if let Some(code) = &sent {
-            set_cookie = cookie::set_cookie(code, settings, tls);
-            metrics::cookie("refreshed");
-        } else if counts.accepted == 0 && lacks_visitor(&batch) {
-            // No line named a visitor, so this browser is new to us.
-            let code = cookie::new_code();
-            (batch, counts) = self.parse(incoming, Some(&code))?;
-            set_cookie = cookie::set_cookie(&code, settings, tls);
-            metrics::cookie("set");
-        }
-        metrics::lines(incoming.body.map_or(incoming.query.len(), <[u8]>::len), counts);
-        Ok((batch, set_cookie))
+    fn lane(&self, worker: usize) -> &Lane<L, Appends> {
+        self.lanes[worker % LANES_MAX].get_or_init(|| {
+            Lane::new(self.log.local(), Arc::clone(&self.appends), self.settings.lane_bytes_max)
+        })
     }
 
-    fn parse(&self, incoming: &Incoming<'_>, cookie: Option<&str>) -> Result<(Batch, Counts), Problem> {
+    /// Parses the lines into a batch; also says which cookie to set.
+    fn lines<'r>(
+        &self,
+        incoming: &Incoming<'r>,
+        tls: bool,
+        batch: &mut Batch,
+    ) -> Result<(Option<HeaderValue>, Written<'r>), Refusal> {
+        let sent = visitor_cookie(incoming.headers);
+        let mark = batch.mark();
+        let (mut counts, lacks_visitor) = self.parse(incoming, sent.as_deref(), batch)?;
+        let mut set_cookie = None;
+        if let Some(settings) = &incoming.site.visitor_cookie {
+            if let Some(code) = &sent {
+                set_cookie = cookie::set_cookie(code, settings, tls);
+                metrics::cookie("refreshed");
+            } else if counts.accepted == 0 && lacks_visitor {
+                // No line named a visitor, so this browser is new to us.
+                let code = cookie::new_code();
+                batch.rewind(mark);
+                (counts, _) = self.parse(incoming, Some(&code), batch)?;
+                set_cookie = cookie::set_cookie(&code, settings, tls);
+                metrics::cookie("set");
+            }
+        }
+        self.counters.lines(incoming.body.map_or(incoming.query.len(), <[u8]>::len), counts);
+        let minute_ms = incoming.received_at_ms - incoming.received_at_ms % 60_000;
+        Ok((set_cookie, Written { site_code: incoming.site.code.as_str(), minute_ms, counts }))
+    }
+
+    /// The counts, and whether a line was rejected because it names no visitor.
+    fn parse(
+        &self,
+        incoming: &Incoming<'_>,
+        cookie: Option<&str>,
+        batch: &mut Batch,
+    ) -> Result<(Counts, bool), Problem> {
         let header = |name| incoming.headers.get(name).map_or(&[][..], HeaderValue::as_bytes);
         let request = fanal_parser::Request {
             site_code: incoming.site.code.as_str(),
@@ -224,46 +263,17 @@ impl<L: EventLog> Ingest<L> {
             source: Source::Http,
             node: &self.settings.node,
         };
-        let bytes = incoming.body.map_or(incoming.query.len(), <[u8]>::len);
-        let mut batch = Batch::with_capacity((bytes * 2 + 512).min(BATCH_RESERVE_MAX));
-        let counts = SCRATCH.with_borrow_mut(|scratch| {
+        SCRATCH.with_borrow_mut(|scratch| {
             let limits = self.settings.lines;
             // A process may run collectors with different limits, in tests at least.
             let scratch = match scratch {
                 Some(known) if known.limits == limits => known,
                 other => other.insert(Scratch::new(limits)),
             };
-            let mut sink = BatchSink::new(&mut batch, &mut scratch.key, self.settings.request_bytes_max);
+            let mut sink = BatchSink::new(batch, &mut scratch.key, self.settings.request_bytes_max);
             let counts = scratch.receiver.receive(&request, &mut sink).map_err(answers::too_many)?;
-            if sink.overflowed() { Err(answers::too_large()) } else { Ok(counts) }
-        })?;
-        let minute_ms = incoming.received_at_ms - incoming.received_at_ms % 60_000;
-        if counts.received > 0 {
-            let Counts { received, accepted, rejected } = counts;
-            batch.receipt(minute_ms, request.site_code, received, accepted, rejected);
-        }
-        Ok((batch, counts))
-    }
-
-    /// Appends and reports what that says about the log.
-    async fn append(&self, batch: Batch) -> Result<(), AppendError> {
-        let started = Instant::now();
-        let result = self.log.append(batch).await;
-        metrics::append(started.elapsed().as_secs_f64());
-        match &result {
-            Ok(_) => {
-                if !self.taking.swap(true, Ordering::AcqRel) {
-                    self.health.ok(HEALTH_PART);
-                }
-            }
-            // These say nothing about the next request.
-            Err(AppendError::TooLarge { .. } | AppendError::Overloaded) => {}
-            Err(error) => {
-                self.taking.store(false, Ordering::Release);
-                self.health.not_ready(HEALTH_PART, error.to_string());
-            }
-        }
-        result.map(|_| ())
+            if sink.overflowed() { Err(answers::too_large()) } else { Ok((counts, sink.lacks_visitor())) }
+        })
     }
 }
 
@@ -276,12 +286,4 @@ impl<L: EventLog> Handler for Ingest<L> {
 /// HTTP/2 may send each cookie in a header of its own.
 fn visitor_cookie(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     headers.get_all(COOKIE).iter().find_map(|header| cookie_visitor(header.as_bytes()))
-}
-
-fn lacks_visitor(batch: &Batch) -> bool {
-    let reason = RejectReason::MissingVisitor.name();
-    batch.records().any(|(topic, _, value)| {
-        topic == Topic::Dead
-            && fanal_model::DeadLetter::decode(value).is_ok_and(|letter| letter.reason == reason)
-    })
 }

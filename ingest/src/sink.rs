@@ -1,20 +1,29 @@
 //! Records of one request or log line on their way into a batch.
 
-use fanal_model::{Beacon, DeadLetter, record_key};
+use fanal_model::{Beacon, DeadLetter, RejectReason, record_key};
 use fanal_parser::Sink;
-use fanal_storage::log::{Batch, Topic};
+use fanal_storage::log::{Batch, Mark, Topic};
 
-/// Fills a batch up to a bound. One buffer for keys serves all records.
+/// Adds to a batch up to a bound. One buffer for keys serves all records.
 pub(crate) struct BatchSink<'b> {
     batch: &'b mut Batch,
+    /// Where this request begins; what stands before is others'.
+    start: Mark,
     key: &'b mut Vec<u8>,
     bytes_max: usize,
     overflow: bool,
+    lacks_visitor: bool,
 }
 
 impl<'b> BatchSink<'b> {
     pub(crate) fn new(batch: &'b mut Batch, key: &'b mut Vec<u8>, bytes_max: usize) -> Self {
-        Self { batch, key, bytes_max, overflow: false }
+        let start = batch.mark();
+        Self { batch, start, key, bytes_max, overflow: false, lacks_visitor: false }
+    }
+
+    /// Whether a line was rejected because it names no visitor.
+    pub(crate) fn lacks_visitor(&self) -> bool {
+        self.lacks_visitor
     }
 
     /// Whether a record did not fit: the batch is not complete then.
@@ -23,7 +32,7 @@ impl<'b> BatchSink<'b> {
     }
 
     fn push(&mut self, topic: Topic, bytes: usize, write_value: impl FnOnce(&mut Vec<u8>)) {
-        if self.overflow || self.batch.byte_len() + self.key.len() + bytes > self.bytes_max {
+        if self.overflow || self.batch.bytes_since(self.start) + self.key.len() + bytes > self.bytes_max {
             self.overflow = true;
             return;
         }
@@ -40,6 +49,7 @@ impl Sink for BatchSink<'_> {
     }
 
     fn rejected(&mut self, letter: &DeadLetter<'_>) {
+        self.lacks_visitor |= letter.reason == RejectReason::MissingVisitor.name();
         self.key.clear();
         self.key.extend_from_slice(letter.site_code.as_bytes());
         self.push(Topic::Dead, letter.bytes.len(), |out| letter.encode(out));

@@ -38,6 +38,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     pub local: SocketAddr,
     pub tls: bool,
+    /// Index of the thread that serves the connection.
+    pub worker: usize,
 }
 
 /// The limits of one listener. The defaults fit browsers and SDKs.

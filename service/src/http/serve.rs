@@ -63,7 +63,7 @@ pub async fn serve<H: Handler>(
             },
         };
         let task = Task {
-            connection: Connection { peer, local, tls: tls.is_some() },
+            connection: Connection { peer, local, tls: tls.is_some(), worker: 0 },
             handler: Arc::clone(&handler),
             limits: Arc::clone(&limits),
             stop: stop.clone(),

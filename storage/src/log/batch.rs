@@ -22,6 +22,17 @@ pub struct ReceiptCounts {
     pub rejected: u64,
 }
 
+/// Receipts that are looked through for one to add to. A batch of many requests has as
+/// many as it has sites; beyond these a second entry costs less than the search.
+const RECEIPTS_SEARCHED: usize = 16;
+
+/// A place between two records of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    bytes: usize,
+    records: u32,
+}
+
 /// Records that are durable together or not at all, in the order of `push`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
@@ -59,7 +70,8 @@ impl Batch {
 
     /// Adds to the counts of `site` in the minute that `minute_ms` begins.
     pub fn receipt(&mut self, minute_ms: u64, site: &str, received: u64, accepted: u64, rejected: u64) {
-        match self.receipts.iter_mut().rev().find(|r| r.minute_ms == minute_ms && *r.site == *site) {
+        let mut last = self.receipts.iter_mut().rev().take(RECEIPTS_SEARCHED);
+        match last.find(|r| r.minute_ms == minute_ms && *r.site == *site) {
             Some(counts) => {
                 counts.received += received;
                 counts.accepted += accepted;
@@ -73,6 +85,45 @@ impl Batch {
                 rejected,
             }),
         }
+    }
+
+    /// The place behind the last record.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark { bytes: self.records.len(), records: self.record_count }
+    }
+
+    /// Takes back the records behind `mark`, which is a place of this batch. Receipts stay.
+    pub fn rewind(&mut self, mark: Mark) {
+        self.records.truncate(mark.bytes);
+        self.record_count = self.record_count.min(mark.records);
+    }
+
+    /// Moves the records behind `mark` into a batch of their own. Receipts stay.
+    #[must_use]
+    pub fn split_off(&mut self, mark: Mark) -> Self {
+        let records = self.records.split_off(mark.bytes.min(self.records.len()));
+        let record_count = self.record_count.saturating_sub(mark.records);
+        self.record_count -= record_count;
+        Self { records, record_count, receipts: Vec::new() }
+    }
+
+    /// Whether nothing stands before `mark`.
+    #[must_use]
+    pub fn begins_at(&self, mark: Mark) -> bool {
+        mark.bytes == 0
+    }
+
+    /// Bytes of all records.
+    #[must_use]
+    pub fn record_bytes(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Bytes of the records behind `mark`.
+    #[must_use]
+    pub fn bytes_since(&self, mark: Mark) -> usize {
+        self.records.len().saturating_sub(mark.bytes)
     }
 
     /// Neither a record nor a receipt.
@@ -217,6 +268,21 @@ mod tests {
         assert_eq!(batch.receipts().len(), 1, "counts of one site and minute are merged");
         let values: Vec<_> = batch.records().map(|(topic, _, value)| (topic, value)).collect();
         assert_eq!(values, [(Topic::Beacons, &b"one"[..]), (Topic::Dead, &b"two"[..])]);
+    }
+
+    #[test]
+    fn what_stands_behind_a_mark_can_be_taken_back_or_out() {
+        let mut whole = batch();
+        let mark = whole.mark();
+        whole.push(Topic::Beacons, b"site\0visitor", |v| v.extend_from_slice(b"three")).unwrap();
+        assert!(whole.bytes_since(mark) > 5);
+        let mut cut = whole.clone();
+        cut.rewind(mark);
+        assert_eq!(cut, batch());
+        let rest = whole.split_off(mark);
+        assert_eq!(whole, batch());
+        let values: Vec<_> = rest.records().map(|(_, _, value)| value.to_vec()).collect();
+        assert_eq!((values, rest.record_count()), (vec![b"three".to_vec()], 1));
     }
 
     #[test]

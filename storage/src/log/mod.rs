@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-pub use batch::{BATCH_BYTES_MAX, Batch, ReceiptCounts};
+pub use batch::{BATCH_BYTES_MAX, Batch, Mark, ReceiptCounts};
 pub use chunk::{Chunk, Record, Records};
 pub use error::{AppendError, BatchError, Damage, OpenError, PositionError, ReadError, RepairError};
 pub use format::{KEY_BYTES_MAX, Topic};
