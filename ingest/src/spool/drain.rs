@@ -162,6 +162,10 @@ impl<L: EventLog> Drain<L> {
                     self.bytes_max = self.bytes_max.min(PROBE_BYTES);
                     let too_large = matches!(error, AppendError::TooLarge { .. });
                     self.stuck(too_large.then(|| error.to_string()));
+                    if too_large {
+                        // It waits until the log takes it; new requests need not.
+                        self.probe().await;
+                    }
                     return Step::Failed;
                 }
             }

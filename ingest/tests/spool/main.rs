@@ -178,6 +178,9 @@ async fn a_record_that_the_log_never_takes_stops_the_drain_and_says_so() {
         matches!(spool.state(), State::Degraded(reason) if reason.contains("does not drain") && reason.contains("300"))
     })
     .await;
+    soon("new requests go to the log itself", || !spool.log.is_spooling()).await;
+    spool.append("y").await;
+    assert_eq!(lines(inner.log.reader(0).unwrap()).0, ["y"]);
     inner.set(Mode::Takes);
     spool.drained().await;
     soon("the state is good again", || spool.state() == State::Ok).await;

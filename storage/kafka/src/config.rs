@@ -232,7 +232,7 @@ impl KafkaConfig {
             ("retention", self.retention, "1h", "3650d"),
             ("confirm_timeout", self.confirm_timeout, "100ms", "2min"),
             ("linger", self.linger, "0ms", "1s"),
-            ("session_timeout", self.session_timeout, "1s", "30min"),
+            ("session_timeout", self.session_timeout, "6s", "30min"),
             ("release_timeout", self.release_timeout, "1s", "30min"),
             ("request_timeout", self.request_timeout, "2s", "2min"),
         ];

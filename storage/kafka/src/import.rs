@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fanal_storage::log::{Batch, ReadError, Topic};
 use rdkafka::consumer::{Consumer, StreamConsumer};
@@ -30,6 +30,9 @@ use crate::record::{Outgoing, outgoing};
 /// The brokers give up a transaction that is open for longer; until then readers wait
 /// at its first record.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
+/// One look at whether transactions are decided, and the pause before the next one.
+const SETTLED_TIMEOUT: Duration = Duration::from_secs(5);
+const SETTLED_PAUSE: Duration = Duration::from_millis(200);
 /// Delivery of one transaction's records.
 const DELIVERY_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -198,12 +201,13 @@ pub(crate) async fn positions(shared: &Arc<Shared>, head: &[u8; 32]) -> Result<V
         .set("enable.partition.eof", "true");
     let made = |e: ClientError| unreadable(KafkaError::Client(e.to_string()));
     let consumer: StreamConsumer<Plain> = client.create_with_context(Plain::default()).map_err(made)?;
-    let consumer = Elsewhere::new(consumer);
+    let consumer = Arc::new(Elsewhere::new(consumer));
+    let idle = shared.config.request_timeout.0 + TRANSACTION_TIMEOUT;
+    settled(&consumer, &topic, end, idle).await?;
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&topic, 0, Offset::Beginning).map_err(made)?;
     consumer.assign(&list).map_err(made)?;
     let mut found = BTreeMap::new();
-    let idle = shared.config.request_timeout.0 + TRANSACTION_TIMEOUT;
     loop {
         match within(idle, consumer.recv()).await? {
             Ok(message) => {
@@ -220,6 +224,35 @@ pub(crate) async fn positions(shared: &Arc<Shared>, head: &[u8; 32]) -> Result<V
         }
     }
     Ok(found.into_values().collect())
+}
+
+/// Waits until every transaction before `end` is decided. A killed import leaves one
+/// open: until the brokers give it up, what later imports committed stands behind it
+/// and cannot be read, as if they had not been.
+async fn settled(
+    consumer: &Arc<Elsewhere<StreamConsumer<Plain>>>,
+    topic: &str,
+    end: u64,
+    idle: Duration,
+) -> Result<(), ReadError> {
+    let until = Instant::now() + idle;
+    loop {
+        let (consumer, topic) = (Arc::clone(consumer), topic.to_owned());
+        let ask = move || {
+            let found = consumer.fetch_watermarks(&topic, 0, SETTLED_TIMEOUT);
+            found.map_err(|e| KafkaError::Unreachable { what: "positions of imports", detail: e.to_string() })
+        };
+        let stable = blocking(ask).await;
+        match stable {
+            Ok((_, stable)) if u64::try_from(stable).unwrap_or(0) >= end => return Ok(()),
+            Err(error) if Instant::now() >= until => return Err(unreadable(error)),
+            Ok(_) if Instant::now() >= until => {
+                let detail = "a transaction of an import that was cut off is still open".to_owned();
+                return Err(unreadable(KafkaError::Unreachable { what: "positions of imports", detail }));
+            }
+            Ok(_) | Err(_) => tokio::time::sleep(SETTLED_PAUSE).await,
+        }
+    }
 }
 
 async fn within<T>(idle: Duration, event: impl Future<Output = T>) -> Result<T, ReadError> {

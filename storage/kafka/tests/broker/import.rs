@@ -18,10 +18,14 @@ fn position(prefix: &str, extends: Option<&str>) -> Vec<u8> {
 
 /// A batch with some records and the position after them.
 fn batch(value: &str, position: &[u8]) -> Batch {
+    batch_of(&HEAD, value, position)
+}
+
+fn batch_of(head: &[u8; 32], value: &str, position: &[u8]) -> Batch {
     let keys: Vec<_> = (0..40).map(|n| format!("site\0{n}")).collect();
     let mut batch = beacons(&keys.iter().map(String::as_str).collect::<Vec<_>>(), value);
     batch.push(Topic::Dead, b"site", |out| out.extend_from_slice(value.as_bytes())).unwrap();
-    batch.push(Topic::Positions, &HEAD, |out| out.extend_from_slice(position)).unwrap();
+    batch.push(Topic::Positions, head, |out| out.extend_from_slice(position)).unwrap();
     batch
 }
 
@@ -125,6 +129,22 @@ async fn an_import_that_dies_before_its_commit_leaves_nothing() {
     let values = values(&kafka).await;
     assert_eq!(values.len(), 41);
     assert!(values.iter().all(|value| value == b"again"));
+    clean(&kafka).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_position_behind_the_open_transaction_of_a_killed_import_is_not_missed() {
+    const OTHER: [u8; 32] = [8; 32];
+    let config = config("behind");
+    let kafka = connect(config.clone()).await;
+    let mut import = child("import::dying_import", &config);
+    let mut output = BufReader::new(import.0.stdout.take().unwrap()).lines();
+    while output.next().expect("the child goes on").unwrap() != "ready" {}
+    import.signal("-KILL");
+    let log = kafka.import_log(&OTHER).await.unwrap();
+    log.append(batch_of(&OTHER, "other", &position("aa", None))).await.unwrap();
+    drop(log);
+    assert_eq!(kafka.import_positions(&OTHER).await.unwrap(), [position("aa", None)]);
     clean(&kafka).await;
 }
 
