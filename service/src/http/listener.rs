@@ -53,7 +53,10 @@ pub fn bind_as(address: SocketAddr, option: &str, sharing: Sharing) -> Result<Tc
         Sharing::Alone => bound(address, false),
         Sharing::TakeOver => bound(address, true),
     };
-    opened.and_then(listening).and_then(TcpListener::from_std).map_err(|source| failed(address, option, source))
+    opened
+        .and_then(listening)
+        .and_then(TcpListener::from_std)
+        .map_err(|source| failed(address, option, source))
 }
 
 /// One address with a socket for each worker.

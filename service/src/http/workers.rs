@@ -29,7 +29,9 @@ const TASKS_PER_POLL: u32 = 256;
 /// Why there are no workers.
 #[derive(Debug, Error)]
 pub enum WorkersError {
-    #[error("cannot start worker {worker} of {workers}: {source}; use fewer workers or raise the limits of threads and open files")]
+    #[error(
+        "cannot start worker {worker} of {workers}: {source}; use fewer workers or raise the limits of threads and open files"
+    )]
     Start { worker: usize, workers: usize, source: io::Error },
     #[error("{sockets} sockets for {workers} workers: {remedy}")]
     Sockets { sockets: usize, workers: usize, remedy: &'static str },
@@ -86,7 +88,8 @@ impl Workers {
         stop: &Stop,
     ) -> Result<(), WorkersError> {
         let Sockets { sockets, are_kept } = sockets;
-        let refused = |remedy| WorkersError::Sockets { sockets: sockets.len(), workers: self.count(), remedy };
+        let refused =
+            |remedy| WorkersError::Sockets { sockets: sockets.len(), workers: self.count(), remedy };
         if sockets.is_empty() || sockets.len() > self.count() {
             return Err(refused("a socket without a worker would keep its connections waiting for ever"));
         }
