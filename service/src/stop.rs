@@ -4,32 +4,41 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 
 /// A stop signal. Clones share it; once given it stays given.
 #[derive(Debug, Clone)]
-pub struct Stop(Arc<watch::Sender<bool>>);
+pub struct Stop(Arc<Given>);
+
+#[derive(Debug)]
+struct Given {
+    /// The same as the channel's value, to be read without its lock.
+    flag: AtomicBool,
+    channel: watch::Sender<bool>,
+}
 
 impl Stop {
     #[must_use]
     pub fn new() -> Self {
-        Self(Arc::new(watch::Sender::new(false)))
+        Self(Arc::new(Given { flag: AtomicBool::new(false), channel: watch::Sender::new(false) }))
     }
 
     /// Tells everyone to stop.
     pub fn stop(&self) {
-        self.0.send_replace(true);
+        self.0.flag.store(true, Ordering::Release);
+        self.0.channel.send_replace(true);
     }
 
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        *self.0.borrow()
+        self.0.flag.load(Ordering::Acquire)
     }
 
     /// Returns when the stop is given; at once if it was given before.
     pub async fn stopped(&self) {
-        let mut receiver = self.0.subscribe();
+        let mut receiver = self.0.channel.subscribe();
         // The sender lives in `self`, so that this cannot fail.
         let _ = receiver.wait_for(|stopped| *stopped).await;
     }

@@ -8,7 +8,7 @@ use fanal_service::config::TlsSection;
 use super::defaults::local;
 use super::{
     AdminSection, ArchiveSection, CatalogueConfig, ClickHouseSection, Config, DeliverySection, EtlSection,
-    EventLogSection, LogsSection, ProfilesConfig, SpoolConfig, defaults,
+    EventLogSection, HttpSection, LogsSection, ProfilesConfig, SpoolConfig, defaults,
 };
 
 pub(super) fn config(data_dir: &Path) -> Config {
@@ -28,6 +28,7 @@ pub(super) fn config(data_dir: &Path) -> Config {
         profiles: ProfilesConfig::default(),
         catalogue: CatalogueConfig::default(),
         spool: SpoolConfig::default(),
+        http: HttpSection::default(),
         ingest: Some(ingest),
         etl: Some(EtlSection::default()),
         delivery: Some(DeliverySection { sse_listen: local(8110), sse_tls: Some(tls) }),

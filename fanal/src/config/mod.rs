@@ -5,6 +5,7 @@
 
 mod defaults;
 mod dev;
+mod http;
 mod install;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use fanal_storage::log::LogConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::exit::Ending;
+pub(crate) use http::HttpSection;
 pub(crate) use install::password;
 
 /// Every key, with its default and meaning.
@@ -57,6 +59,9 @@ pub(crate) struct Config {
     /// Where requests go while Kafka does not confirm them.
     #[serde(default)]
     pub(crate) spool: SpoolConfig,
+    /// The listeners of data.
+    #[serde(default)]
+    pub(crate) http: HttpSection,
     /// The collector; without this section the role does not run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) ingest: Option<IngestConfig>,
@@ -218,6 +223,7 @@ impl Config {
                 return Err("ingest.request_bytes_max is larger than event_log.commit_bytes_max".to_owned());
             }
         }
+        self.http.check()?;
         self.check_servers()?;
         let clickhouse = &self.clickhouse;
         if clickhouse.url.is_none()

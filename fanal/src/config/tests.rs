@@ -29,6 +29,7 @@ fn the_reference_shows_the_defaults() {
     assert_eq!(reference.archive, minimal.archive);
     assert_eq!(reference.etl, minimal.etl);
     assert_eq!(reference.logs, minimal.logs);
+    assert_eq!(reference.http, minimal.http);
     assert_eq!(reference.drain_timeout, minimal.drain_timeout);
     assert_eq!(reference.clickhouse.listen, minimal.clickhouse.listen);
     assert_eq!(reference.clickhouse.database, minimal.clickhouse.database);
@@ -69,6 +70,7 @@ fn a_file_that_cannot_work_is_refused_with_the_remedy() {
         ("data_dir = \"x\"\n[delivery]\nsse_listen = \"127.0.0.1:1\"\n", "[ingest]"),
         ("data_dir = \"x\"\n[etl]\n[clickhouse]\ndatabase = \"a b\"\n", "clickhouse.database"),
         ("data_dir = \"x\"\n[etl]\n[clickhouse]\nlisten = \"0.0.0.0:8123\"\n", "password_file"),
+        ("data_dir = \"x\"\n[etl]\n[http]\nheaders_max = 0\n", "http.headers_max"),
         ("data_dir = \"x\"\n[etl]\nflush_interval = \"soon\"\n", "duration"),
         ("data_dir = \"x\"\n[etl]\n[event_log]\nsegment_bytes = \"64\"\n", "4MiB"),
     ] {

@@ -7,7 +7,9 @@ use anyhow::Context;
 use fanal_admin::Admin;
 use fanal_delivery::{Delivery, SseHandler};
 use fanal_ingest::{AddressKey, Ingest};
-use fanal_service::http::{Connection, Handler, HttpLimits, Listener, Request, Response, bind, serve};
+use fanal_service::http::{
+    Connection, Handler, HttpLimits, Listener, Request, Response, Sockets, Workers, bind_as, serve,
+};
 use fanal_service::operations::Operations;
 use fanal_service::secret::Secret;
 use fanal_service::stop::Stop;
@@ -36,9 +38,9 @@ pub(crate) struct Addresses {
 
 /// Sockets that are bound and do not answer yet.
 pub(super) struct Bound {
-    http: Option<TcpListener>,
-    https: Option<(TcpListener, CertificateFiles)>,
-    sse: Option<(TcpListener, Option<CertificateFiles>)>,
+    http: Option<Sockets>,
+    https: Option<(Sockets, CertificateFiles)>,
+    sse: Option<(Sockets, Option<CertificateFiles>)>,
     admin: Option<TcpListener>,
     clickhouse: Option<std::net::TcpListener>,
 }
@@ -52,22 +54,23 @@ impl Bound {
 
 /// Binds every address of the configuration.
 pub(super) fn bind_all(config: &Config) -> anyhow::Result<Bound> {
-    let http = config.ingest.as_ref().map(|ingest| bind(ingest.listen.0, "--http, or ingest.listen"));
+    let (workers, sharing) = (config.http.workers(), config.http.sharing());
+    let data = |address, option| Sockets::bind(address, option, workers, sharing);
+    let own = |address, option| bind_as(address, option, sharing);
+    let http = config.ingest.as_ref().map(|ingest| data(ingest.listen.0, "--http, or ingest.listen"));
     let https = config.ingest.as_ref().and_then(|ingest| {
         let (listen, tls) = (ingest.listen_tls?, ingest.tls.as_ref()?);
-        Some(
-            bind(listen.0, "--https, or ingest.listen_tls")
-                .map(|socket| (socket, CertificateFiles::from(tls))),
-        )
+        let sockets = data(listen.0, "--https, or ingest.listen_tls");
+        Some(sockets.map(|sockets| (sockets, CertificateFiles::from(tls))))
     });
     let sse = config.delivery.as_ref().map(|delivery| {
         let files = delivery.sse_tls.as_ref().map(CertificateFiles::from);
-        bind(delivery.sse_listen.0, "--sse, or delivery.sse_listen").map(|socket| (socket, files))
+        data(delivery.sse_listen.0, "--sse, or delivery.sse_listen").map(|sockets| (sockets, files))
     });
-    let admin = config.admin.as_ref().map(|admin| bind(admin.listen.0, "--admin, or admin.listen"));
+    let admin = config.admin.as_ref().map(|admin| own(admin.listen.0, "--admin, or admin.listen"));
     let is_embedded = config.clickhouse.url.is_none();
     let clickhouse =
-        is_embedded.then(|| bind(config.clickhouse.listen.0, "--clickhouse, or clickhouse.listen"));
+        is_embedded.then(|| own(config.clickhouse.listen.0, "--clickhouse, or clickhouse.listen"));
     let (http, https, sse) = (http.transpose()?, https.transpose()?, sse.transpose()?);
     let admin = admin.transpose()?;
     let clickhouse = clickhouse.transpose()?.map(TcpListener::into_std).transpose()?;
@@ -77,6 +80,9 @@ pub(super) fn bind_all(config: &Config) -> anyhow::Result<Bound> {
 /// Listeners that answer.
 pub(super) struct Running {
     pub(super) addresses: Addresses,
+    /// Of the data listeners.
+    workers: Workers,
+    /// Of the admin listener and what watches.
     tasks: JoinSet<()>,
     certificates: Vec<(TlsHandle, CertificateFiles)>,
 }
@@ -92,14 +98,18 @@ impl Running {
     }
 
     /// Returns when all requests are finished.
-    pub(super) async fn ended(mut self) {
-        while self.tasks.join_next().await.is_some() {}
+    pub(super) async fn ended(self) {
+        let Self { workers, mut tasks, .. } = self;
+        if let Err(error) = workers.ended().await {
+            tracing::error!(%error, "a listener ended");
+        }
+        while tasks.join_next().await.is_some() {}
     }
 
-    fn tls(&mut self, tcp: TcpListener, files: CertificateFiles) -> anyhow::Result<Listener> {
+    fn tls(&mut self, files: CertificateFiles) -> anyhow::Result<TlsHandle> {
         let handle = TlsHandle::load(&files)?;
         self.certificates.push((handle.clone(), files));
-        Ok(Listener::tls(tcp, handle))
+        Ok(handle)
     }
 
     fn spawn<H: Handler>(&mut self, listener: Listener, handler: Arc<H>, limits: HttpLimits, stop: &Stop) {
@@ -119,31 +129,32 @@ pub(super) async fn serve_all(
     parts: &Parts,
     stop: &Stop,
 ) -> anyhow::Result<Running> {
-    let limits = HttpLimits { drain_timeout: config.drain_timeout(), ..HttpLimits::default() };
+    let mut limits = config.http.limits(config.drain_timeout());
+    if let Some(ingest) = &config.ingest {
+        limits.trusted.0.extend(&ingest.trusted_proxies.0);
+    }
     let addresses = Addresses {
         pid: std::process::id(),
         clickhouse: parts.etl.clickhouse.url.clone(),
         ..Addresses::default()
     };
-    let mut running = Running { addresses, tasks: JoinSet::new(), certificates: Vec::new() };
+    let workers = Workers::start(config.http.workers(), limits.clone())?;
+    let mut running = Running { addresses, workers, tasks: JoinSet::new(), certificates: Vec::new() };
     let data = Arc::new(data_handler(config, parts, &mut running, stop)?);
-    if let Some(tcp) = bound.http {
-        running.addresses.http = Some(tcp.local_addr()?);
-        running.spawn(Listener::clear(tcp), Arc::clone(&data), limits.clone(), stop);
+    if let Some(sockets) = bound.http {
+        running.addresses.http = Some(sockets.local_addr()?);
+        running.workers.serve(sockets, None, &data, stop)?;
     }
-    if let Some((tcp, files)) = bound.https {
-        running.addresses.https = Some(tcp.local_addr()?);
-        let listener = running.tls(tcp, files)?;
-        running.spawn(listener, data, limits.clone(), stop);
+    if let Some((sockets, files)) = bound.https {
+        running.addresses.https = Some(sockets.local_addr()?);
+        let tls = running.tls(files)?;
+        running.workers.serve(sockets, Some(&tls), &data, stop)?;
     }
-    if let Some((tcp, files)) = bound.sse {
-        running.addresses.sse = Some(tcp.local_addr()?);
-        let listener = match files {
-            Some(files) => running.tls(tcp, files)?,
-            None => Listener::clear(tcp),
-        };
+    if let Some((sockets, files)) = bound.sse {
+        running.addresses.sse = Some(sockets.local_addr()?);
+        let tls = files.map(|files| running.tls(files)).transpose()?;
         let handler = Arc::new(SseHandler::new(parts.catalogue.clone(), stop.clone()));
-        running.spawn(listener, handler, limits.clone(), stop);
+        running.workers.serve(sockets, tls.as_ref(), &handler, stop)?;
     }
     if let Some(tcp) = bound.admin {
         running.addresses.admin = Some(tcp.local_addr()?);

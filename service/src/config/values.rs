@@ -112,6 +112,13 @@ impl Serialize for ListenAddress {
 pub struct Networks(pub Vec<IpNet>);
 
 impl Networks {
+    /// The addresses of this machine for itself.
+    #[must_use]
+    pub fn loopback() -> Self {
+        let v4 = IpNet::new_assert(IpAddr::from([127, 0, 0, 0]), 8);
+        Self(vec![v4, IpNet::from(IpAddr::from(std::net::Ipv6Addr::LOCALHOST))])
+    }
+
     /// Whether one of the networks holds the address. An IPv4 client on a
     /// dual-stack socket counts as IPv4.
     #[must_use]

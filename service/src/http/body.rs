@@ -3,13 +3,14 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
 use http_body::{Frame, SizeHint};
 
-use super::connection::InFlight;
+use super::life::{Activity, InFlight};
 
 enum Content {
     Empty,
@@ -20,8 +21,8 @@ enum Content {
 /// The body of an answer. A stream is sent chunk by chunk, each flushed as it comes.
 pub struct Body {
     content: Content,
-    /// Keeps the connection counted as busy until the body is sent or dropped.
-    in_flight: Option<InFlight>,
+    /// Keeps the connection counted as busy until a stream is sent or dropped.
+    in_flight: Option<InFlight<Arc<Activity>>>,
 }
 
 impl Body {
@@ -42,8 +43,11 @@ impl Body {
         Self { content: Content::Stream(Box::pin(stream)), in_flight: None }
     }
 
-    pub(super) fn counted(mut self, in_flight: InFlight) -> Self {
-        self.in_flight = Some(in_flight);
+    /// Nothing and bytes are handed over at once; a stream goes on.
+    pub(super) fn counted(mut self, in_flight: InFlight<&Activity>, activity: &Arc<Activity>) -> Self {
+        if matches!(self.content, Content::Stream(_)) {
+            self.in_flight = Some(in_flight.shared(activity));
+        }
         self
     }
 }

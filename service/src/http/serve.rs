@@ -1,210 +1,179 @@
-//! The accept loop and the life of each connection.
+//! The accept loop and its end.
+//!
+//! What must stay true: a connection that the kernel completed is served, even when
+//! the stop comes first; the socket is closed only when its queue is empty.
 
-use std::convert::Infallible;
 use std::io;
-use std::panic::AssertUnwindSafe;
-use std::pin::{Pin, pin};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout_at};
 
-use super::connection::Activity;
-use super::{Connection, Handler, HttpLimits, Listener, Request, Response};
-use crate::problem::Problem;
+use super::gate::{Admitted, Gate, Lane};
+use super::life::Watch;
+use super::listener::{begin_none, prepare};
+use super::protocol::Task;
+use super::{Connection, Handler, HttpLimits, Listener};
 use crate::stop::Stop;
+use crate::tls::TlsHandle;
 
 /// After an accept that failed for want of file descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// A connection that was told to close and has no request is dropped after this.
-const CLOSE_GRACE: Duration = Duration::from_secs(1);
+/// Connections that are accepted before those open get their turn.
+const ACCEPT_BATCH: usize = 64;
+/// After a stop, handshakes that have begun may end for this long: a few round trips.
+const ACCEPT_GRACE: Duration = Duration::from_millis(250);
 
 /// Why a listener ended by itself.
 #[derive(Debug, Error)]
 pub enum ServeError {
     #[error("the listener has no local address: {0}; the socket was closed under us, restart the process")]
     Address(io::Error),
+    #[error("the listener cannot be served: {0}; raise the limit of open files, or use fewer workers")]
+    Setup(io::Error),
 }
 
 /// Serves `listener` until `stop`, then lets the requests in flight finish
-/// within `limits.drain_timeout`.
+/// within `limits.drain_timeout`. Spawns on the runtime that it runs in.
 pub async fn serve<H: Handler>(
     listener: Listener,
     handler: Arc<H>,
     limits: HttpLimits,
     stop: Stop,
 ) -> Result<(), ServeError> {
-    let local = listener.local_addr().map_err(ServeError::Address)?;
+    let lane = Lane::new(0, 1, &limits);
+    let gate = Gate::new(limits);
     let Listener { tcp, tls } = listener;
-    let permits = Arc::new(Semaphore::new(limits.connections_max));
-    let limits = Arc::new(limits);
-    let mut connections = JoinSet::new();
-    loop {
-        let (stream, peer, permit) = tokio::select! {
-            biased;
-            () = stop.stopped() => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = accept(&tcp, &permits) => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    tracing::warn!(%error, %local, "cannot accept a connection");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
-        };
-        let task = Task {
-            connection: Connection { peer, local, tls: tls.is_some(), worker: 0 },
-            handler: Arc::clone(&handler),
-            limits: Arc::clone(&limits),
-            stop: stop.clone(),
-            _permit: permit,
-        };
-        let acceptor = tls.as_ref().map(|handle| handle.acceptor());
-        connections.spawn(task.run(stream, acceptor));
-    }
-    drop(tcp);
-    drain(connections, limits.drain_timeout).await;
-    Ok(())
+    let socket = tcp.into_std().map_err(ServeError::Setup)?;
+    Serving { socket, is_kept: false, tls, handler, gate, lane, stop }.run().await
 }
 
-async fn accept(
-    tcp: &tokio::net::TcpListener,
-    permits: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, std::net::SocketAddr, OwnedSemaphorePermit)> {
-    let permit =
-        Arc::clone(permits).acquire_owned().await.map_err(|_| io::Error::other("the listener is closed"))?;
-    let (stream, peer) = tcp.accept().await?;
-    Ok((stream, peer, permit))
+/// One socket and all that its connections need.
+pub(super) struct Serving<H> {
+    pub(super) socket: std::net::TcpListener,
+    /// Its queue outlives us.
+    pub(super) is_kept: bool,
+    pub(super) tls: Option<TlsHandle>,
+    pub(super) handler: Arc<H>,
+    pub(super) gate: Arc<Gate>,
+    pub(super) lane: Arc<Lane>,
+    pub(super) stop: Stop,
+}
+
+impl<H: Handler> Serving<H> {
+    pub(super) async fn run(self) -> Result<(), ServeError> {
+        let local = self.socket.local_addr().map_err(ServeError::Address)?;
+        prepare(&self.socket, &self.gate.limits).map_err(ServeError::Setup)?;
+        let watch = Watch::new(Arc::clone(&self.gate.limits), Arc::clone(&self.lane));
+        let mut looking = JoinSet::new();
+        looking.spawn(Arc::clone(&watch).run(self.stop.clone()));
+        let Self { socket, is_kept, tls, handler, gate, lane, stop } = self;
+        let mut accepting = Accepting {
+            socket: TcpListener::from_std(socket).map_err(ServeError::Setup)?,
+            connections: JoinSet::new(),
+            start: |stream, peer, admitted| {
+                let connection = Connection { peer, local, tls: tls.is_some(), worker: lane.worker };
+                let (handler, watch) = (Arc::clone(&handler), Arc::clone(&watch));
+                let acceptor = tls.as_ref().map(TlsHandle::acceptor);
+                Task { connection, handler, watch, admitted }.run(stream, acceptor)
+            },
+            gate: Arc::clone(&gate),
+            local,
+        };
+        tokio::select! {
+            biased;
+            () = stop.stopped() => {}
+            () = accepting.run() => {}
+        }
+        if !is_kept {
+            accepting.empty_queue().await;
+        }
+        let connections = accepting.close();
+        drain(connections, gate.limits.drain_timeout).await;
+        Ok(())
+    }
+}
+
+struct Accepting<S> {
+    socket: TcpListener,
+    connections: JoinSet<()>,
+    start: S,
+    gate: Arc<Gate>,
+    local: SocketAddr,
+}
+
+impl<S, F> Accepting<S>
+where
+    S: Fn(TcpStream, SocketAddr, Admitted) -> F,
+    F: Future<Output = ()> + Send + 'static,
+{
+    /// Accepts for ever. May be dropped while it waits for a connection.
+    async fn run(&mut self) {
+        loop {
+            while self.connections.try_join_next().is_some() {}
+            let mut accepted = self.socket.accept().await;
+            for _ in 0..ACCEPT_BATCH {
+                if !self.begin(accepted).await {
+                    break;
+                }
+                match self.socket.accept().now_or_never() {
+                    Some(next) => accepted = next,
+                    None => break,
+                }
+            }
+            // Those that are open have their turn.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Whether the kernel may have more. Waits for a place with the connection in hand: who
+    /// comes after it stays in the kernel's queue.
+    async fn begin(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) -> bool {
+        match accepted {
+            Ok((stream, peer)) => {
+                let Some(place) = self.gate.place().await else { return false };
+                if let Some(admitted) = self.gate.admit(peer.ip(), place) {
+                    self.connections.spawn((self.start)(stream, peer, admitted));
+                }
+                true
+            }
+            // The peer was quicker than we.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => true,
+            Err(error) => {
+                tracing::warn!(%error, local = %self.local, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                false
+            }
+        }
+    }
+
+    /// Closing a socket resets the connections in its queue, so that these are accepted first.
+    async fn empty_queue(&mut self) {
+        if let Err(error) = begin_none(&self.socket) {
+            tracing::warn!(%error, local = %self.local, "new connections may be reset while the socket closes");
+        }
+        let until = Instant::now() + ACCEPT_GRACE;
+        // Ends by the time alone: the last look at the queue is after the last handshake.
+        let _ = timeout_at(until, self.run()).await;
+    }
+
+    fn close(self) -> JoinSet<()> {
+        self.connections
+    }
 }
 
 async fn drain(mut connections: JoinSet<()>, limit: Duration) {
     let deadline = Instant::now() + limit;
     while !connections.is_empty() {
-        let ended = tokio::time::timeout_at(deadline, connections.join_next()).await;
+        let ended = timeout_at(deadline, connections.join_next()).await;
         if ended.is_err() {
             tracing::warn!(left = connections.len(), "closing connections that did not finish in time");
             connections.shutdown().await;
-        }
-    }
-}
-
-/// One connection.
-struct Task<H> {
-    connection: Connection,
-    handler: Arc<H>,
-    limits: Arc<HttpLimits>,
-    stop: Stop,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl<H: Handler> Task<H> {
-    async fn run(self, stream: TcpStream, acceptor: Option<tokio_rustls::TlsAcceptor>) {
-        metrics::gauge!("http_connections").increment(1.0);
-        if let Err(error) = prepare(&stream, &self.limits) {
-            tracing::debug!(%error, "cannot set socket options");
-        }
-        match acceptor {
-            None => self.serve(stream).await,
-            Some(acceptor) => match timeout(self.limits.handshake_timeout, acceptor.accept(stream)).await {
-                Ok(Ok(stream)) => self.serve(stream).await,
-                Ok(Err(error)) => {
-                    metrics::counter!("http_tls_handshakes_failed_total").increment(1);
-                    tracing::debug!(%error, "tls handshake failed");
-                }
-                Err(_) => metrics::counter!("http_tls_handshakes_failed_total").increment(1),
-            },
-        }
-        metrics::gauge!("http_connections").decrement(1.0);
-    }
-
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, stream: S) {
-        let activity = Activity::new();
-        let service = service_fn(|request| {
-            let in_flight = activity.begin();
-            let handler = Arc::clone(&self.handler);
-            let connection = self.connection;
-            async move {
-                let response = answer(&*handler, request, &connection).await;
-                Ok::<_, Infallible>(response.map(|body| body.counted(in_flight)))
-            }
-        });
-        let builder = protocol(&self.limits);
-        let mut served = pin!(builder.serve_connection(TokioIo::new(stream), service));
-        let mut closing: Option<Instant> = None;
-        loop {
-            let wake = closing.unwrap_or_else(|| activity.deadline(&self.limits));
-            tokio::select! {
-                ended = served.as_mut() => {
-                    if let Err(error) = ended {
-                        tracing::debug!(%error, "connection ended with an error");
-                    }
-                    return;
-                }
-                () = self.stop.stopped(), if closing.is_none() => {
-                    served.as_mut().graceful_shutdown();
-                    closing = Some(Instant::now() + CLOSE_GRACE);
-                }
-                () = sleep_until(wake) => match closing {
-                    Some(_) if activity.is_idle() => return,
-                    Some(_) => closing = Some(Instant::now() + CLOSE_GRACE),
-                    None if activity.deadline(&self.limits) <= Instant::now() => {
-                        served.as_mut().graceful_shutdown();
-                        closing = Some(Instant::now() + CLOSE_GRACE);
-                    }
-                    None => {}
-                },
-            }
-        }
-    }
-}
-
-fn prepare(stream: &TcpStream, limits: &HttpLimits) -> io::Result<()> {
-    stream.set_nodelay(true)?;
-    socket2::SockRef::from(stream).set_tcp_user_timeout(Some(limits.peer_timeout))
-}
-
-fn protocol(limits: &HttpLimits) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    // The connection's task watches over headers and idleness for both protocols.
-    builder
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(None)
-        .max_headers(limits.headers_max)
-        .max_buf_size(limits.header_bytes_max.max(8192));
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(limits.streams_max)
-        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(4 << 20)
-        .keep_alive_interval(limits.idle_timeout)
-        .keep_alive_timeout(limits.header_timeout);
-    builder
-}
-
-/// The handler's answer; a panic in it becomes an answer 500.
-async fn answer<H: Handler>(handler: &H, request: Request, connection: &Connection) -> Response {
-    let handled: Pin<&mut _> = pin!(AssertUnwindSafe(handler.handle(request, connection)).catch_unwind());
-    match handled.await {
-        Ok(response) => response,
-        Err(_) => {
-            metrics::counter!("http_handler_panics_total").increment(1);
-            tracing::error!(peer = %connection.peer, "a request handler panicked");
-            let mut response = Problem::internal().into_response();
-            crate::cors::allow(response.headers_mut());
-            response
         }
     }
 }

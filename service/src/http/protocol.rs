@@ -1,0 +1,292 @@
+//! The life of one connection: handshake, protocol, requests, end.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::FutureExt;
+use http::header::{CONNECTION, TRANSFER_ENCODING};
+use http::{HeaderValue, Method, StatusCode, Version};
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::framing::Verdict;
+use super::gate::Admitted;
+use super::life::{Activity, Order, Watch, Watched};
+use super::limits::HEADERS_MAX_FREE;
+use super::wire::{Protocol, Wire};
+use super::{Connection, Handler, HttpLimits, Request, Response};
+use crate::problem::Problem;
+
+/// What hyper needs at least to read with.
+const READ_BUFFER_MIN: usize = 8192;
+/// Written and not yet taken by the peer, for one HTTP/2 stream.
+const SEND_BUFFER_BYTES: usize = 256 << 10;
+/// When a request may be sent again that was one too many.
+const RETRY_AFTER_S: u32 = 1;
+/// Streams that an HTTP/2 connection may make us reset before it is ended.
+const LOCAL_RESETS_MAX: usize = 64;
+
+/// One connection.
+pub(super) struct Task<H> {
+    pub(super) connection: Connection,
+    pub(super) handler: Arc<H>,
+    pub(super) watch: Arc<Watch>,
+    pub(super) admitted: Admitted,
+}
+
+/// What the requests of a connection share.
+struct Served<H> {
+    handler: Arc<H>,
+    connection: Connection,
+    activity: Arc<Activity>,
+    admitted: Admitted,
+}
+
+impl<H: Handler> Task<H> {
+    pub(super) async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+        match tls {
+            None => {
+                let watched = self.watch.begin();
+                self.clear(Wire::new(stream, Arc::clone(&watched.activity)), watched).await;
+            }
+            Some(acceptor) => {
+                let limit = self.admitted.gate.limits.handshake_timeout;
+                match timeout(limit, acceptor.accept(stream)).await {
+                    Ok(Ok(stream)) => {
+                        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                        let watched = self.watch.begin();
+                        let wire = Wire::new(stream, Arc::clone(&watched.activity));
+                        match is_http2 {
+                            true => self.http2(wire, watched).await,
+                            false => self.clear(wire, watched).await,
+                        }
+                    }
+                    failed => {
+                        self.admitted.gate.meters.handshakes_failed.increment(1);
+                        let reason = failed.map_or("timed out".to_owned(), |result| {
+                            result.map_or_else(|error| error.to_string(), |_| String::new())
+                        });
+                        tracing::debug!(peer = %self.connection.peer, reason, "TLS handshake failed");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Both protocols may come without being announced.
+    async fn clear<S>(self, mut wire: Wire<S>, watched: Watched)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut orders = Orders::new(&watched.activity);
+        let protocol = poll_fn(|cx| match orders.next(cx) {
+            Order::GoOn => wire.poll_protocol(cx).map(|read| read.ok().flatten()),
+            // Nothing was asked yet.
+            Order::Close | Order::Drop => Poll::Ready(None),
+        })
+        .await;
+        match protocol {
+            Some(Protocol::Http1) => self.http1(wire, watched).await,
+            Some(Protocol::Http2) => self.http2(wire, watched).await,
+            None => {}
+        }
+    }
+
+    async fn http1<S>(self, wire: Wire<S>, watched: Watched)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let builder = http1_settings(&self.admitted.gate.limits);
+        let served = self.served(&watched);
+        let service = service_fn(|request| {
+            let served = Arc::clone(&served);
+            async move { Ok::<_, Infallible>(served.answer(request).await) }
+        });
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
+        let mut orders = Orders::new(&watched.activity);
+        let ended = poll_fn(|cx| {
+            match orders.next(cx) {
+                Order::GoOn => {}
+                Order::Close => connection.as_mut().graceful_shutdown(),
+                Order::Drop => return Poll::Ready(Ok(())),
+            }
+            connection.as_mut().poll(cx)
+        });
+        ended_with(ended.await);
+    }
+
+    async fn http2<S>(self, wire: Wire<S>, watched: Watched)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        watched.activity.is_http2();
+        let builder = http2_settings(&self.admitted.gate.limits);
+        let served = self.served(&watched);
+        let service = service_fn(|request| {
+            let served = Arc::clone(&served);
+            async move { Ok::<_, Infallible>(served.answer(request).await) }
+        });
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
+        let mut orders = Orders::new(&watched.activity);
+        let ended = poll_fn(|cx| {
+            match orders.next(cx) {
+                Order::GoOn => {}
+                Order::Close => connection.as_mut().graceful_shutdown(),
+                Order::Drop => return Poll::Ready(Ok(())),
+            }
+            connection.as_mut().poll(cx)
+        });
+        ended_with(ended.await);
+    }
+
+    fn served(self, watched: &Watched) -> Arc<Served<H>> {
+        Arc::new(Served {
+            handler: self.handler,
+            connection: self.connection,
+            activity: Arc::clone(&watched.activity),
+            admitted: self.admitted,
+        })
+    }
+}
+
+fn ended_with(ended: Result<(), hyper::Error>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "connection ended with an error");
+    }
+}
+
+/// The orders of the watch, as the connection's task hears them.
+struct Orders<'a> {
+    activity: &'a Activity,
+    is_listening: bool,
+    obeyed: Order,
+}
+
+impl<'a> Orders<'a> {
+    fn new(activity: &'a Activity) -> Self {
+        Self { activity, is_listening: false, obeyed: Order::GoOn }
+    }
+
+    /// An order that is new, else to go on.
+    fn next(&mut self, cx: &Context<'_>) -> Order {
+        if !self.is_listening {
+            self.activity.listen(cx);
+            self.is_listening = true;
+        }
+        let order = self.activity.order();
+        if order == self.obeyed {
+            return Order::GoOn;
+        }
+        self.obeyed = order;
+        order
+    }
+}
+
+fn http1_settings(limits: &HttpLimits) -> http1::Builder {
+    let mut builder = http1::Builder::new();
+    // The watch looks after the time that headers take: a timer costs something per request.
+    builder.header_read_timeout(None).max_buf_size(limits.header_bytes_max.max(READ_BUFFER_MIN));
+    if limits.headers_max != HEADERS_MAX_FREE {
+        builder.max_headers(limits.headers_max);
+    }
+    builder
+}
+
+fn http2_settings(limits: &HttpLimits) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.streams_max)
+        .max_header_list_size(u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(limits.stream_resets_max)
+        .max_local_error_reset_streams(LOCAL_RESETS_MAX)
+        .max_send_buf_size(SEND_BUFFER_BYTES)
+        .initial_stream_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .keep_alive_interval(limits.idle_timeout)
+        .keep_alive_timeout(limits.header_timeout);
+    builder
+}
+
+impl<H: Handler> Served<H> {
+    async fn answer(&self, request: Request) -> Response {
+        let version = request.version();
+        let mut is_last = self.activity.watch().is_stopping();
+        let Some(in_flight) = self.activity.begin() else {
+            self.admitted.gate.meters.refused_requests.increment(1);
+            return busy();
+        };
+        if request.headers().contains_key(TRANSFER_ENCODING) {
+            match self.framing(&request) {
+                Verdict::OneLength => {}
+                Verdict::Unknown => is_last = true,
+                Verdict::TwoLengths => {
+                    self.admitted.gate.meters.refused_framing.increment(1);
+                    return last(framing_refused());
+                }
+            }
+        }
+        let response = self.handled(request).await;
+        let response = response.map(|body| body.counted(in_flight, &self.activity));
+        // HTTP/2 says so by a frame.
+        if is_last && version < Version::HTTP_2 { last(response) } else { response }
+    }
+
+    fn framing(&self, request: &Request) -> Verdict {
+        match *request.method() {
+            // No client sends one; where a GET ends must never be a question.
+            Method::GET => Verdict::TwoLengths,
+            _ => self.activity.framing.verdict(),
+        }
+    }
+
+    /// The handler's answer; a panic in it becomes an answer 500.
+    async fn handled(&self, request: Request) -> Response {
+        let handled = pin!(AssertUnwindSafe(self.handler.handle(request, &self.connection)).catch_unwind());
+        handled.await.unwrap_or_else(|_| {
+            self.admitted.gate.meters.panics.increment(1);
+            tracing::error!(peer = %self.connection.peer, "a request handler panicked");
+            readable(Problem::internal())
+        })
+    }
+}
+
+/// Pages of other origins may read it, as every answer.
+fn readable(problem: Problem) -> Response {
+    let mut response = problem.into_response();
+    crate::cors::allow(response.headers_mut());
+    response
+}
+
+fn last(mut response: Response) -> Response {
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn framing_refused() -> Response {
+    readable(Problem::new(
+        StatusCode::BAD_REQUEST,
+        "body_length_ambiguous",
+        "Ambiguous length of the body",
+        "Send either Content-Length or Transfer-Encoding, and neither with a GET.",
+    ))
+}
+
+fn busy() -> Response {
+    let problem = Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "too_busy",
+        "Too many requests at once",
+        "Send the request again after the seconds that Retry-After names.",
+    );
+    readable(problem.retry_after(RETRY_AFTER_S))
+}

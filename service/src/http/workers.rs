@@ -1,0 +1,176 @@
+//! A thread per core, each with a runtime, sockets and connections of its own.
+//!
+//! A connection stays with the worker that accepted it; workers share the handler and the
+//! count of connections, nothing else. What must stay true: a worker that no longer turns
+//! can be seen from outside ([`Workers::turns`]).
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::runtime::{Builder, Handle};
+use tokio::task::JoinSet;
+
+use super::gate::{Gate, Lane};
+use super::serve::{ServeError, Serving};
+use super::{Handler, HttpLimits, Sockets};
+use crate::stop::Stop;
+use crate::tls::TlsHandle;
+
+/// How often each worker says that it turns.
+const TURN: Duration = Duration::from_millis(250);
+/// Tasks that run before a worker asks the kernel what else is ready. Tokio's 61 would ask
+/// several times per round of a thousand busy connections.
+const TASKS_PER_POLL: u32 = 256;
+
+/// Why there are no workers.
+#[derive(Debug, Error)]
+pub enum WorkersError {
+    #[error(
+        "cannot start worker {worker} of {workers}: {source}; use fewer workers or raise the limits of threads and open files"
+    )]
+    Start { worker: usize, workers: usize, source: io::Error },
+    #[error("{sockets} sockets for {workers} workers: {remedy}")]
+    Sockets { sockets: usize, workers: usize, remedy: &'static str },
+}
+
+/// The threads. Dropping them ends them at once; [`Self::ended`] waits for their requests.
+#[derive(Debug)]
+pub struct Workers {
+    threads: Vec<Thread>,
+    gate: Arc<Gate>,
+    ended: Stop,
+    serving: JoinSet<Result<(), ServeError>>,
+}
+
+#[derive(Debug)]
+struct Thread {
+    handle: Handle,
+    lane: Arc<Lane>,
+    turns: Arc<AtomicU64>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// How many workers there are where nothing else is said: one for each core that we may use.
+#[must_use]
+pub fn workers_default() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+impl Workers {
+    /// Starts `workers` threads; `limits` hold for all listeners together.
+    pub fn start(workers: usize, limits: HttpLimits) -> Result<Self, WorkersError> {
+        let ended = Stop::new();
+        let mut threads = Vec::with_capacity(workers);
+        for worker in 0..workers.max(1) {
+            let lane = Lane::new(worker, workers, &limits);
+            let thread = Thread::start(lane, ended.clone());
+            threads.push(thread.map_err(|source| WorkersError::Start { worker, workers, source })?);
+        }
+        Ok(Self { threads, gate: Gate::new(limits), ended, serving: JoinSet::new() })
+    }
+
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.threads.len()
+    }
+
+    /// Serves the sockets, one by each worker, until `stop`; fewer sockets than workers are
+    /// shared among them. Must be called in a tokio runtime.
+    pub fn serve<H: Handler>(
+        &mut self,
+        sockets: Sockets,
+        tls: Option<&TlsHandle>,
+        handler: &Arc<H>,
+        stop: &Stop,
+    ) -> Result<(), WorkersError> {
+        let Sockets { sockets, are_kept } = sockets;
+        let refused =
+            |remedy| WorkersError::Sockets { sockets: sockets.len(), workers: self.count(), remedy };
+        if sockets.is_empty() || sockets.len() > self.count() {
+            return Err(refused("a socket without a worker would keep its connections waiting for ever"));
+        }
+        for (worker, thread) in self.threads.iter().enumerate() {
+            let socket = sockets[worker % sockets.len()]
+                .try_clone()
+                .map_err(|source| WorkersError::Start { worker, workers: self.count(), source })?;
+            let serving = Serving {
+                socket,
+                is_kept: are_kept,
+                tls: tls.cloned(),
+                handler: Arc::clone(handler),
+                gate: Arc::clone(&self.gate),
+                lane: Arc::clone(&thread.lane),
+                stop: stop.clone(),
+            };
+            self.serving.spawn_on(serving.run(), &thread.handle);
+        }
+        Ok(())
+    }
+
+    /// For each worker, a number that grows as long as it turns.
+    #[must_use]
+    pub fn turns(&self) -> Turns {
+        Turns(self.threads.iter().map(|thread| Arc::clone(&thread.turns)).collect())
+    }
+
+    /// Returns when all listeners were stopped and their requests are answered.
+    pub async fn ended(mut self) -> Result<(), ServeError> {
+        let mut result = Ok(());
+        while let Some(served) = self.serving.join_next().await {
+            if let Ok(Err(error)) = served {
+                result = Err(error);
+            }
+        }
+        result
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.ended.stop();
+        for thread in &mut self.threads {
+            if let Some(thread) = thread.thread.take() {
+                thread.join().ok();
+            }
+        }
+    }
+}
+
+impl Thread {
+    fn start(lane: Arc<Lane>, ended: Stop) -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().event_interval(TASKS_PER_POLL).build()?;
+        let (handle, turns) = (runtime.handle().clone(), Arc::new(AtomicU64::new(0)));
+        let turned = Arc::clone(&turns);
+        let thread = std::thread::Builder::new().name(format!("http-{}", lane.worker)).spawn(move || {
+            runtime.block_on(async {
+                while !ended.is_stopped() {
+                    turned.fetch_add(1, Ordering::Relaxed);
+                    let _ = tokio::time::timeout(TURN, ended.stopped()).await;
+                }
+            });
+        })?;
+        Ok(Self { handle, lane, turns, thread: Some(thread) })
+    }
+}
+
+/// Whether workers turn, for a watchdog.
+#[derive(Debug, Clone)]
+pub struct Turns(Vec<Arc<AtomicU64>>);
+
+impl Turns {
+    /// The numbers now.
+    #[must_use]
+    pub fn now(&self) -> Vec<u64> {
+        self.0.iter().map(|turns| turns.load(Ordering::Relaxed)).collect()
+    }
+
+    /// Whether every worker has turned since `before`.
+    #[must_use]
+    pub fn all_since(&self, before: &[u64]) -> bool {
+        self.now().iter().zip(before).all(|(now, before)| now > before)
+    }
+}
