@@ -133,12 +133,52 @@ measure() {
     end_program
 }
 
+# measure_idle CASE PROGRAM: memory while IDLE_CONNECTIONS are open.
+measure_idle() {
+    local options=() pid out before
+    begin "$2"
+    next_seed
+    before="$([[ ${#TOPICS[@]} -eq 0 ]] || ends)"
+    for pid in "${PIDS[@]}"; do options+=(--cpu-pid "$pid"); done
+    out="$(load "$IDLE_SECONDS" "${options[@]}" --method get --idle "$IDLE_CONNECTIONS")"
+    only_204 "$out"
+    [[ ${#TOPICS[@]} -eq 0 ]] || counted "$2" "$out" "$before"
+    jq -e ".idle_kept == $IDLE_CONNECTIONS" <<<"$out" >/dev/null ||
+        fail "only $(jq .idle_kept <<<"$out") of $IDLE_CONNECTIONS idle connections were kept by $2"
+    emit "$1" "$2" "RSS MB" "$(jq '[.processes[].rss_bytes] | add / 1e6' <<<"$out")" "$(processes_of "$out")"
+    # The largest but Fanal's database, which is a process of its own.
+    emit "$1" "$2" "RSS MB of the front process" \
+        "$(jq '[.processes[] | select(.name | contains("clickhouse") | not) | .rss_bytes] | max / 1e6' <<<"$out")"
+    end_program
+}
+
+# measure_half CASE PROGRAM: latency at half the rate that the same process has just had.
+measure_half() {
+    local full out before rate
+    begin "$2"
+    next_seed
+    load "$WARM_SECONDS" --method get --connections 1024 >/dev/null
+    next_seed
+    full="$(load "$BENCH_SECONDS" --method get --connections 1024)"
+    rate="$(jq '.requests_per_s / 2 | floor' <<<"$full")"
+    before="$(ends)"
+    next_seed
+    out="$(load "$BENCH_SECONDS" --method get --connections 1024 --rate "$rate")"
+    only_204 "$out"
+    counted "$2" "$out" "$before"
+    emit "$1" "$2" "p99 µs" "$(jq .schedule_latency_us.p99 <<<"$out")" \
+        "$(jq -c --argjson rate "$rate" '{rate: $rate, schedule_latency_us, latency_us, slots_missed}' <<<"$out")"
+    emit "$1" "$2" "p99.9 µs" "$(jq .schedule_latency_us.p999 <<<"$out")"
+    emit "$1" "$2" "requests/s" "$(jq .requests_per_s <<<"$out")"
+    end_program
+}
+
 # emit_run CASE PROGRAM JSON EXTRA_CPU_S CORE_BUSY SHIPPED
 emit_run() {
     local detail
     detail="$(jq -c --argjson extra "$4" --argjson busy "$5" --argjson shipped "$6" '{requests_acked, lines_acked,
         connections, latency_us, server_cpu_s, shipped_after_cpu_s: $extra, records_shipped: $shipped, generator_cpu_s,
-        load_core_busy: $busy, tls, processes: [.processes[] | {name, cpu_s, rss_bytes, peak_rss_bytes}]}' <<<"$3")"
+        load_core_busy: $busy, handshakes, handshakes_resumed, processes: [.processes[] | {name, cpu_s, rss_bytes, peak_rss_bytes}]}' <<<"$3")"
     emit "$1" "$2" "CPU µs/request" "$(jq --argjson extra "$4" '(.server_cpu_s + $extra) * 1e6 / .requests_acked' <<<"$3")" "$detail"
     emit "$1" "$2" "requests/s" "$(jq .requests_per_s <<<"$3")"
     emit "$1" "$2" "p50 µs" "$(jq .latency_us.p50 <<<"$3")"
