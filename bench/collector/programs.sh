@@ -152,6 +152,7 @@ begin_nginx() {
     : >"$PROGRAM_DIR/access.tsv"
     cat >"$PROGRAM_DIR/nginx.conf" <<CONF
 daemon off;
+$([[ $EUID -ne 0 ]] || echo "user $(id -un) $(id -gn);")
 worker_processes 1;
 worker_rlimit_nofile 20000;
 pid $PROGRAM_DIR/nginx.pid;

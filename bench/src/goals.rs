@@ -11,22 +11,31 @@ const COLUMNS: usize = 6;
 /// In the column of the rival where a figure is judged by itself.
 const ALONE: &str = "-";
 
-/// One line of a goals file: case, unit, rival, `<=` or `>=`, bound, and what it stands beside.
+/// One line of a goals file: case, unit, rival, sign, bound, and the case that it stands beside. The sign is `<=` or
+/// `>=` for the median, `all<=` for every single run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Goal {
     case: String,
     unit: String,
     /// What the subject's figure is divided by: another program of the case, or the subject in the case of `base`.
     rival: Option<String>,
-    at_most: bool,
+    sign: Sign,
     bound: f64,
     base: Option<String>,
+}
+
+/// How a figure is held against the bound.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Sign {
+    AtMost,
+    AtLeast,
+    AllAtMost,
 }
 
 /// A line that is no goal.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "line {line} is no goal; write case, unit, rival or -, <= or >=, a number, and another case or -, with tabs between"
+    "line {line} is no goal; write case, unit, rival or -, <= or >= or all<=, a number, and another case or -, with tabs between"
 )]
 pub struct Error {
     line: usize,
@@ -42,9 +51,11 @@ fn goal(line: &str) -> Option<Goal> {
     let columns: Vec<&str> = line.split('\t').collect();
     let [case, unit, rival, sign, bound, base] = <[&str; COLUMNS]>::try_from(columns).ok()?;
     let named = |text: &str| (text != ALONE).then(|| text.to_owned());
-    let at_most = match sign {
-        "<=" => true,
-        ">=" => false,
+    let sign = match sign {
+        "<=" => Sign::AtMost,
+        ">=" => Sign::AtLeast,
+        // A ratio has no single runs.
+        "all<=" if rival == ALONE && base == ALONE => Sign::AllAtMost,
         _ => return None,
     };
     let bound = bound.parse().ok()?;
@@ -52,7 +63,7 @@ fn goal(line: &str) -> Option<Goal> {
         case: case.to_owned(),
         unit: unit.to_owned(),
         rival: named(rival),
-        at_most,
+        sign,
         bound,
         base: named(base),
     })
@@ -77,7 +88,12 @@ pub fn table(goals: &[Goal], runs: &[Run]) -> String {
         let ratio = ours.as_ref().zip(theirs.as_ref()).map(|((ours, _), (theirs, _))| ours / theirs);
         let judged = if program.is_some() { ratio } else { ours.as_ref().map(|(ours, _)| *ours) };
         let met = judged.map_or("not measured", |judged| {
-            let met = if goal.at_most { judged <= goal.bound } else { judged >= goal.bound };
+            let worst = ours.as_ref().and_then(|(_, all)| all.last().copied()).unwrap_or(judged);
+            let met = match goal.sign {
+                Sign::AtMost => judged <= goal.bound,
+                Sign::AtLeast => judged >= goal.bound,
+                Sign::AllAtMost => worst <= goal.bound,
+            };
             if met { "yes" } else { "NO" }
         });
         let figure = |found: &Option<(f64, Vec<f64>)>| {
@@ -95,7 +111,11 @@ pub fn table(goals: &[Goal], runs: &[Run]) -> String {
             goal.rival.as_deref().or(goal.base.as_deref()).unwrap_or_default(),
             figure(&theirs),
             ratio.map_or_else(String::new, |ratio| format!("{ratio:.2}")),
-            if goal.at_most { "≤" } else { "≥" },
+            match goal.sign {
+                Sign::AtMost => "≤",
+                Sign::AtLeast => "≥",
+                Sign::AllAtMost => "each ≤",
+            },
             goal.bound,
         );
     }
@@ -111,16 +131,24 @@ mod tests {
         let line = |bench: &str, program: &str, value: f64| {
             format!("{{\"bench\":\"{bench}\",\"program\":\"{program}\",\"unit\":\"µs\",\"value\":{value}}}\n")
         };
-        let text = [line("a", "fanal", 8.0), line("a", "nginx", 10.0), line("b", "fanal", 4.0)].concat();
+        let text = [
+            line("a", "fanal", 8.0),
+            line("a", "nginx", 10.0),
+            line("b", "fanal", 4.0),
+            line("b", "fanal", 4.0),
+            line("b", "fanal", 9.0),
+        ]
+        .concat();
         runs(&text).unwrap()
     }
 
     #[test]
     fn goals_are_judged_by_ratio_by_value_and_by_another_case() {
-        let text = "# comment\n\na\tµs\tnginx\t<=\t0.8\t-\na\tµs\tnginx\t<=\t0.7\t-\na\tµs\t-\t<=\t8\t-\na\tµs\t-\t>=\t1.8\tb\n";
+        // Two runs of b took 4, the third 9.
+        let text = "# comment\n\na\tµs\tnginx\t<=\t0.8\t-\na\tµs\tnginx\t<=\t0.7\t-\na\tµs\t-\t<=\t8\t-\na\tµs\t-\t>=\t1.8\tb\nb\tµs\t-\t<=\t5\t-\nb\tµs\t-\tall<=\t5\t-\n";
         let out = table(&goals(text).unwrap(), &measured());
         let met: Vec<&str> = out.lines().skip(2).filter_map(|line| line.rsplit(" | ").next()).collect();
-        assert_eq!(met, ["yes |", "NO |", "yes |", "yes |"], "{out}");
+        assert_eq!(met, ["yes |", "NO |", "yes |", "yes |", "yes |", "NO |"], "{out}");
     }
 
     #[test]
