@@ -137,9 +137,10 @@ begin_nginx() {
     free_port
     local address="127.0.0.1:$PORT" tls=''
     if [[ -n "$TLS" ]]; then
-        tls="ssl_certificate $WORK/server.pem; ssl_certificate_key $WORK/server.key; ssl_protocols TLSv1.3;
-        $([[ "$TLS" == resume ]] && echo 'ssl_session_tickets on; ssl_session_timeout 1h;' || echo 'ssl_session_tickets off;')"
-        NGINX_LISTEN=" ssl$([[ "$TLS" == http2 ]] && echo ' http2')"
+        NGINX_LISTEN=' ssl'
+        if [[ "$TLS" == http2 ]]; then NGINX_LISTEN=' ssl http2'; fi
+        tls="ssl_certificate $WORK/server.pem; ssl_certificate_key $WORK/server.key; ssl_protocols TLSv1.3;"
+        if [[ "$TLS" == resume ]]; then tls+=' ssl_session_tickets on; ssl_session_timeout 1h;'; else tls+=' ssl_session_tickets off;'; fi
     fi
     if [[ -n "$NGINX_BODIES" ]]; then
         # nginx reads a body only where it hands it on.
@@ -151,6 +152,7 @@ begin_nginx() {
     : >"$PROGRAM_DIR/access.tsv"
     cat >"$PROGRAM_DIR/nginx.conf" <<CONF
 daemon off;
+$([[ $EUID -ne 0 ]] || echo "user $(id -un) $(id -gn);")
 worker_processes 1;
 worker_rlimit_nofile 20000;
 pid $PROGRAM_DIR/nginx.pid;
@@ -198,4 +200,21 @@ ruleset(name="ship" queue.type="FixedArray" queue.size="100000" queue.dequeueBat
 CONF
     spawn "$SERVER_CORES" "$PROGRAM_DIR/rsyslog.log" rsyslogd -n -f "$PROGRAM_DIR/rsyslog.conf" -i "$PROGRAM_DIR/rsyslog.pid"
     TOPICS=(rival) SHIPS=yes
+}
+
+# build_naive: the rival is a workspace of its own, so that nobody else waits for it.
+build_naive() {
+    [[ -z "${NAIVE:-}" ]] || return 0
+    CARGO_TARGET_DIR="$(dirname "$TARGET")/rivals" cargo build --release -q --manifest-path bench/rivals/naive/Cargo.toml >&2 ||
+        fail "the rival does not build"
+    NAIVE="$(dirname "$TARGET")/rivals/release/naive"
+}
+
+begin_naive() {
+    free_port
+    local address="127.0.0.1:$PORT"
+    spawn "$SERVER_CORES" "$PROGRAM_DIR/naive.log" "$NAIVE" "$address" "$BROKER" rival
+    TOPICS=(rival)
+    url_of "$address"
+    answers "$URL/"
 }

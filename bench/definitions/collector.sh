@@ -1,14 +1,14 @@
 # The collector beside its rivals: what one beacon costs, with acks=all on a real broker. Sourced by bench/run.sh.
-# Parts (BENCH_ONLY): get-1024, get-64.
+# Parts (BENCH_ONLY): get-1024, get-64, post, tls-new, tls-resume, http2, idle, half, cores.
+# Further settings: BENCH_FANAL_SETTINGS (file with TOML that is added to Fanal's), BENCH_NICE (priority of all that
+# the bench starts, such as -10 on a machine that others use), NAIVE (a built rival instead of building it).
 # Server on core 0; generator and broker on core 1; the programs take turns, each started afresh; every acknowledged
 # beacon of Fanal is counted in the topics.
 
-SERVER_CORES=0
-LOAD_CORES=1
-LOAD_CORE=1
 SITE=benchsite0
-TLS=''
-NGINX_BODIES=''
+IDLE_CONNECTIONS=10000
+# Opening takes a part of this; memory is read at the end.
+IDLE_SECONDS=20
 declare -A PROVED=()
 # shellcheck source=/dev/null
 source bench/collector/programs.sh
@@ -24,19 +24,78 @@ turns() {
     done
 }
 
-# with_broker FUNCTION: a fresh broker and data folder for one part; its records go with it.
-with_broker() {
+# run_part NAME FUNCTION: if it is wanted, with a fresh broker and data folder; its records go with it.
+run_part() {
+    part "$1" || return 0
+    SERVER_CORES=0 LOAD_CORES=1 LOAD_CORE=1 TLS='' NGINX_BODIES=''
     start_broker
     prepare_fanal
-    "$1"
+    "$2"
     stop_broker
 }
 
 get_1024() { turns "GET, 1024 connections" "fanal nginx nginx-kcat nginx-rsyslog" --method get --connections 1024; }
-get_64() { turns "GET, 64 connections" "fanal nginx" --method get --connections 64; }
 
+get_64() {
+    build_naive
+    turns "GET, 64 connections" "fanal naive nginx" --method get --connections 64
+}
+
+post() {
+    NGINX_BODIES=yes
+    turns "POST of 10 lines, 1024 connections" "fanal nginx-kcat" --method post --lines-per-request 10 --connections 1024
+}
+
+tls_new() {
+    TLS=new
+    turns "TLS 1.3, new connections" "fanal nginx" --method get --connections 64 --new-connections
+}
+
+tls_resume() {
+    TLS=resume
+    turns "TLS 1.3, resumed connections" "fanal nginx" --method get --connections 64 --new-connections --resume
+}
+
+http2() {
+    TLS=http2
+    turns "HTTP/2 over TLS, 32 × 8 streams" "fanal nginx" --method get --connections 32 --http2 --streams 8
+}
+
+# Memory with all connections open, after one beacon on each.
+idle() {
+    local program
+    for _ in $(seq "$BENCH_RUNS"); do
+        for program in fanal nginx; do measure_idle "10,000 idle connections" "$program"; done
+    done
+}
+
+# Latency at half of what the same process has just done at full speed.
+half() {
+    for _ in $(seq "$BENCH_RUNS"); do measure_half "GET at half of the saturation rate" fanal; done
+}
+
+# One core and two: the machine has no third, so that generator and broker share both of them in both cases.
+cores() {
+    LOAD_CORES="0-$(($(nproc) - 1))"
+    for _ in $(seq "$BENCH_RUNS"); do
+        SERVER_CORES=0
+        measure "GET, one server core" fanal --method get --connections 1024
+        SERVER_CORES=0-1
+        measure "GET, two server cores" fanal --method get --connections 1024
+    done
+}
+
+[[ -z "${BENCH_NICE:-}" ]] || renice -n "$BENCH_NICE" -p $$ >/dev/null
 ulimit -n "$(ulimit -Hn)"
 install_missing kcat openssl rsyslogd
 make_certificate
-if part get-1024; then with_broker get_1024; fi
-if part get-64; then with_broker get_64; fi
+run_part get-1024 get_1024
+run_part get-64 get_64
+run_part post post
+run_part tls-new tls_new
+run_part tls-resume tls_resume
+run_part http2 http2
+run_part idle idle
+run_part half half
+run_part cores cores
+"$FANAL_BENCH" goals --dir "$RECORD" --goals bench/collector/goals.tsv

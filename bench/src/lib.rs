@@ -6,6 +6,7 @@
 pub mod clickhouse;
 pub mod compare;
 pub mod day;
+pub mod goals;
 pub mod load;
 pub mod process;
 mod random;

@@ -101,7 +101,7 @@ pub fn summary(machine: &Machine, runs: &[Run]) -> String {
 }
 
 /// The median; sorts the values.
-fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len().is_multiple_of(2) {
@@ -111,7 +111,7 @@ fn median(values: &mut [f64]) -> f64 {
     }
 }
 
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 1_000.0 => format!("{value:.0}"),
         size if size >= 100.0 => format!("{value:.1}"),

@@ -99,6 +99,11 @@ fn options(address: &str, method: Method) -> Options {
         retry: false,
         acked: None,
         seed: 9,
+        tls: false,
+        new_connections: false,
+        resume: false,
+        http2_streams: None,
+        idle: false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::show;
 use anyhow::{Context, Result, bail};
-use fanal_bench::load::{Method, Options, Report, address, run as send};
+use fanal_bench::load::{Method, Options, Report, address, run_and_look};
 use fanal_bench::process::{self, Usage};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -11,8 +11,26 @@ use std::time::Duration;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// http:// or https://, the latter with --insecure.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
+    /// Speak TLS to any certificate: the bench makes its own.
+    #[arg(long)]
+    insecure: bool,
+    /// A new connection for each request.
+    #[arg(long)]
+    new_connections: bool,
+    /// Keep TLS session tickets from one connection to the next.
+    #[arg(long)]
+    resume: bool,
+    /// HTTP/2 with --streams requests under way on each connection.
+    #[arg(long)]
+    http2: bool,
+    #[arg(long, default_value_t = 8)]
+    streams: u32,
+    /// Open so many connections, send one request on each, and keep them idle until the duration ends.
+    #[arg(long, value_name = "N", conflicts_with = "connections")]
+    idle: Option<u32>,
     /// Code of a site that the server knows.
     #[arg(long)]
     site: String,
@@ -70,10 +88,34 @@ struct Outcome {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let options = Options {
-        address: address(&args.url)?,
+    let options = options(args)?;
+    let before = processes(&args.cpu_pid)?;
+    let own_before = process::usage(std::process::id())?.cpu_s;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (report, after) = runtime.block_on(run_and_look(&options, || processes(&args.cpu_pid)))?;
+    let own = process::usage(std::process::id())?.cpu_s - own_before;
+    let after = after.context("a process of the server ended during the run")?;
+    let outcome = outcome(report, own, &before, after);
+    if args.json {
+        show(&serde_json::to_string(&outcome)?);
+    } else {
+        show(&text(&outcome));
+    }
+    if let Some(error) = outcome.report.acked_error {
+        bail!("the list of acknowledged lines is incomplete: {error}; free some space and run again");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(args: &Args) -> Result<Options> {
+    let (address, tls) = address(&args.url)?;
+    if tls && !args.insecure {
+        bail!("the bench knows no authorities; add --insecure to trust any certificate of {}", args.url);
+    }
+    Ok(Options {
+        address,
         site: args.site.clone(),
-        connections: args.connections,
+        connections: args.idle.unwrap_or(args.connections),
         rate: args.rate.0,
         duration: args.duration,
         lines_per_request: args.lines_per_request,
@@ -85,23 +127,12 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         retry: args.retry,
         acked: args.acked.clone(),
         seed: args.seed,
-    };
-    let before = processes(&args.cpu_pid)?;
-    let own_before = process::usage(std::process::id())?.cpu_s;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(send(&options))?;
-    let own = process::usage(std::process::id())?.cpu_s - own_before;
-    let after = processes(&args.cpu_pid).context("a process of the server ended during the run")?;
-    let outcome = outcome(report, own, &before, after);
-    if args.json {
-        show(&serde_json::to_string(&outcome)?);
-    } else {
-        show(&text(&outcome));
-    }
-    if let Some(error) = outcome.report.acked_error {
-        bail!("the list of acknowledged lines is incomplete: {error}; free some space and run again");
-    }
-    Ok(ExitCode::SUCCESS)
+        tls,
+        new_connections: args.new_connections,
+        resume: args.resume,
+        http2_streams: args.http2.then_some(args.streams),
+        idle: args.idle.is_some(),
+    })
 }
 
 fn processes(roots: &[u32]) -> Result<Vec<Usage>, process::Error> {
@@ -147,6 +178,15 @@ fn text(outcome: &Outcome) -> String {
         ),
         format!("generator: {:.2} CPU s", outcome.generator_cpu_s),
     ];
+    if report.handshakes > 0 {
+        lines.push(format!(
+            "TLS: {} handshakes, {} of them resumed",
+            report.handshakes, report.handshakes_resumed
+        ));
+    }
+    if report.idle_kept > 0 {
+        lines.push(format!("idle connections kept open: {}", report.idle_kept));
+    }
     if let (Some(spent), Some(request), Some(line)) =
         (outcome.server_cpu_s, outcome.cpu_us_per_request, outcome.cpu_us_per_line)
     {

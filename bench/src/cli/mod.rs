@@ -4,6 +4,7 @@
 
 mod cpu;
 mod day;
+mod goals;
 mod load;
 mod summary;
 mod truth;
@@ -31,6 +32,8 @@ enum Command {
     Truth(truth::Args),
     /// Turn the runs of a record into medians and ratios.
     Summary(summary::Args),
+    /// Put the medians of a record beside what is aimed at.
+    Goals(goals::Args),
 }
 
 impl Cli {
@@ -42,6 +45,7 @@ impl Cli {
             Command::Cpu(args) => cpu::run(&args),
             Command::Truth(args) => truth::run(&args),
             Command::Summary(args) => summary::run(&args),
+            Command::Goals(args) => goals::run(&args),
         };
         match done {
             Ok(code) => code,

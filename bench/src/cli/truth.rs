@@ -1,7 +1,7 @@
 //! `fanal-bench truth`.
 
 use super::show;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use fanal_bench::compare::compare;
 use fanal_bench::load::address;
 use std::path::PathBuf;
@@ -20,7 +20,10 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let address = address(&args.clickhouse)?;
+    let (address, tls) = address(&args.clickhouse)?;
+    if tls {
+        bail!("{} is https; the bench asks ClickHouse over http://", args.clickhouse);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let findings = runtime.block_on(compare(&address, &args.dir, args.show))?;
     for difference in &findings.shown {

@@ -4,6 +4,7 @@
 //! before the next request is sent.
 
 use super::report::Report;
+use super::stream::{Dialler, Stream};
 use super::template::Template;
 use super::{Method, Options};
 use crate::random::Random;
@@ -13,14 +14,14 @@ use std::io::Write;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep_until, timeout};
 
 const BACK_OFF_MIN: Duration = Duration::from_millis(10);
 const BACK_OFF_MAX: Duration = Duration::from_millis(500);
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The SDKs give up after this.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// A slot of the schedule that is older than this was missed: a server that comes back gets no burst of all that it
 /// missed while it was away.
 const SLOT_LATE_MAX: Duration = Duration::from_secs(1);
@@ -29,6 +30,10 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 const HEADERS_MAX: usize = 64;
 /// Different requests per connection, so that pages and amounts differ.
 const TEMPLATES: usize = 4;
+/// Each connection draws its templates from the seed and its own number.
+pub(super) const TEMPLATES_SEED_SHIFT: u32 = 32;
+/// Idle connections that are being opened at a time: the queue of a listener is finite.
+pub(super) const OPENING_MAX: usize = 64;
 
 /// What all connections of a run share.
 pub(super) struct Shared {
@@ -39,10 +44,45 @@ pub(super) struct Shared {
     pub(super) next_request: Cell<u64>,
     pub(super) acked: RefCell<Option<File>>,
     pub(super) report: RefCell<Report>,
+    pub(super) opening: Semaphore,
+    /// Closed once idle connections may go.
+    pub(super) held: Semaphore,
+}
+
+impl Shared {
+    /// The number of the next request of the run.
+    pub(super) fn take_number(&self) -> u64 {
+        let number = self.next_request.get();
+        self.next_request.set(number + 1);
+        number
+    }
+
+    /// Counts the handshake of a new connection.
+    pub(super) fn handshake(&self, stream: &Stream) {
+        if let Some(resumed) = stream.resumed() {
+            let mut report = self.report.borrow_mut();
+            report.handshakes += 1;
+            report.handshakes_resumed += u64::from(resumed);
+        }
+    }
+
+    /// Writes down what was acknowledged; `keys` is room for it.
+    pub(super) fn write_keys(&self, template: &Template, keys: &mut Vec<u8>) {
+        let mut file = self.acked.borrow_mut();
+        if let Some(open) = file.as_mut() {
+            keys.clear();
+            template.append_keys(keys);
+            if let Err(error) = open.write_all(keys) {
+                // A list with holes would prove nothing: stop as a failed run.
+                *file = None;
+                self.report.borrow_mut().acked_error = Some(error.to_string());
+            }
+        }
+    }
 }
 
 /// Why an exchange had no answer.
-enum Failure {
+pub(super) enum Failure {
     Broken,
     Timeout,
 }
@@ -55,6 +95,7 @@ struct Answer {
 
 pub(super) struct Connection {
     shared: Rc<Shared>,
+    dialler: Dialler,
     templates: Vec<Template>,
     turn: usize,
     /// The request in `templates[turn]` got no 2xx and is to be sent once more.
@@ -64,30 +105,30 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    pub(super) fn new(shared: Rc<Shared>, number: u32) -> Self {
+    pub(super) fn new(shared: Rc<Shared>, dialler: Dialler, number: u32) -> Self {
         let options = &shared.options;
-        let mut random = Random::new(options.seed ^ (u64::from(number) << 32));
+        let mut random = Random::new(options.seed ^ (u64::from(number) << TEMPLATES_SEED_SHIFT));
         let lines = if options.method == Method::Get { 1 } else { options.lines_per_request };
         let templates = (0..TEMPLATES)
             .map(|_| Template::new(options.method, &options.address, &options.site, lines, &mut random))
             .collect();
-        Self { shared, templates, turn: 0, again: false, answer: Vec::with_capacity(4096), keys: Vec::new() }
+        Self {
+            shared,
+            dialler,
+            templates,
+            turn: 0,
+            again: false,
+            answer: Vec::with_capacity(4096),
+            keys: Vec::new(),
+        }
     }
 
     pub(super) async fn run(mut self) {
         let mut back_off = BACK_OFF_MIN;
         while Instant::now() < self.shared.ends {
-            let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(&self.shared.options.address)).await;
-            let answered = match connected {
-                Ok(Ok(stream)) => {
-                    // Without this a body waits for the acknowledgement of its head.
-                    drop(stream.set_nodelay(true));
-                    self.exchange_until_broken(stream).await
-                }
-                _ => {
-                    self.shared.report.borrow_mut().connect_errors += 1;
-                    false
-                }
+            let answered = match self.connect().await {
+                Some(stream) => self.exchange_until_broken(stream).await,
+                None => false,
             };
             if answered {
                 back_off = BACK_OFF_MIN;
@@ -100,36 +141,93 @@ impl Connection {
         }
     }
 
-    /// True where at least one answer came.
-    async fn exchange_until_broken(&mut self, mut stream: TcpStream) -> bool {
-        let mut answered = false;
+    /// One request per connection; its latency holds the connecting.
+    pub(super) async fn run_anew(mut self) {
         while let Some(due) = self.slot().await {
             self.prepare();
             let sent = Instant::now();
-            self.shared.report.borrow_mut().requests_sent += 1;
-            match timeout(ANSWER_TIMEOUT, self.exchange(&mut stream)).await.unwrap_or(Err(Failure::Timeout)) {
-                Ok(answer) => {
-                    answered = true;
-                    let now = Instant::now();
-                    self.shared.report.borrow_mut().answer(answer.status, now - sent, now - due);
-                    self.settle((200..300).contains(&answer.status));
-                    if answer.closes {
-                        return answered;
-                    }
-                }
-                Err(failure) => {
-                    let mut report = self.shared.report.borrow_mut();
-                    match failure {
-                        Failure::Broken => report.broken += 1,
-                        Failure::Timeout => report.timeouts += 1,
-                    }
-                    drop(report);
-                    self.settle(false);
-                    return answered;
-                }
+            let Some(mut stream) = self.connect().await else {
+                self.settle(false);
+                sleep_until(self.shared.ends.min(sent + BACK_OFF_MAX)).await;
+                continue;
+            };
+            if self.request(&mut stream, sent, due).await.is_some() {
+                stream.close().await;
+            }
+        }
+    }
+
+    /// One request, then nothing on the connection until all may go.
+    pub(super) async fn run_idle(mut self) {
+        let shared = Rc::clone(&self.shared);
+        let permit = shared.opening.acquire().await;
+        if Instant::now() >= shared.ends {
+            return;
+        }
+        let Some(mut stream) = self.connect().await else { return };
+        self.prepare();
+        let now = Instant::now();
+        let answer = self.request(&mut stream, now, now).await;
+        drop(permit);
+        if answer.is_none_or(|answer| answer.closes) {
+            return;
+        }
+        // A server that hangs up, or says anything, has not kept the connection.
+        let open = tokio::select! {
+            _ = shared.held.acquire() => true,
+            _ = stream.read_u8() => false,
+        };
+        shared.report.borrow_mut().idle_kept += u64::from(open);
+    }
+
+    async fn connect(&self) -> Option<Stream> {
+        match timeout(CONNECT_TIMEOUT, self.dialler.dial(&self.shared.options.address)).await {
+            Ok(Ok(stream)) => {
+                self.shared.handshake(&stream);
+                Some(stream)
+            }
+            _ => {
+                self.shared.report.borrow_mut().connect_errors += 1;
+                None
+            }
+        }
+    }
+
+    /// True where at least one answer came.
+    async fn exchange_until_broken(&mut self, mut stream: Stream) -> bool {
+        let mut answered = false;
+        while let Some(due) = self.slot().await {
+            self.prepare();
+            match self.request(&mut stream, Instant::now(), due).await {
+                Some(answer) if answer.closes => return true,
+                Some(_) => answered = true,
+                None => return answered,
             }
         }
         answered
+    }
+
+    /// Sends what was prepared and counts the answer, or why there is none.
+    async fn request(&mut self, stream: &mut Stream, sent: Instant, due: Instant) -> Option<Answer> {
+        self.shared.report.borrow_mut().requests_sent += 1;
+        match timeout(ANSWER_TIMEOUT, self.exchange(stream)).await.unwrap_or(Err(Failure::Timeout)) {
+            Ok(answer) => {
+                let now = Instant::now();
+                self.shared.report.borrow_mut().answer(answer.status, now - sent, now - due);
+                self.settle((200..300).contains(&answer.status));
+                Some(answer)
+            }
+            Err(failure) => {
+                let mut report = self.shared.report.borrow_mut();
+                match failure {
+                    Failure::Broken => report.broken += 1,
+                    Failure::Timeout => report.timeouts += 1,
+                }
+                drop(report);
+                self.settle(false);
+                None
+            }
+        }
     }
 
     /// Waits until the next request is due; `None` when the run is over.
@@ -170,8 +268,7 @@ impl Connection {
             return;
         }
         self.turn = (self.turn + 1) % self.templates.len();
-        let number = shared.next_request.get();
-        shared.next_request.set(number + 1);
+        let number = shared.take_number();
         self.templates[self.turn].fill(shared.options.seed, number, shared.options.visitors);
     }
 
@@ -182,19 +279,10 @@ impl Connection {
             return;
         }
         self.again = false;
-        let mut file = self.shared.acked.borrow_mut();
-        if let Some(open) = file.as_mut() {
-            self.keys.clear();
-            self.templates[self.turn].append_keys(&mut self.keys);
-            if let Err(error) = open.write_all(&self.keys) {
-                // A list with holes would prove nothing: stop as a failed run.
-                *file = None;
-                self.shared.report.borrow_mut().acked_error = Some(error.to_string());
-            }
-        }
+        self.shared.write_keys(&self.templates[self.turn], &mut self.keys);
     }
 
-    async fn exchange(&mut self, stream: &mut TcpStream) -> Result<Answer, Failure> {
+    async fn exchange(&mut self, stream: &mut Stream) -> Result<Answer, Failure> {
         let request = self.templates[self.turn].bytes();
         stream.write_all(request).await.map_err(|_| Failure::Broken)?;
         self.answer.clear();

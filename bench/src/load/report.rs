@@ -32,6 +32,11 @@ pub struct Report {
     pub retries: u64,
     /// Requests that the rate asked for while the server was away; they were never sent.
     pub slots_missed: u64,
+    /// TLS handshakes, and how many of them went on from an earlier session.
+    pub handshakes: u64,
+    pub handshakes_resumed: u64,
+    /// Idle connections that were still open at the end.
+    pub idle_kept: u64,
     /// Why the list of acknowledged lines ended early; the run then failed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub acked_error: Option<String>,
@@ -80,6 +85,9 @@ impl Report {
             timeouts: 0,
             retries: 0,
             slots_missed: 0,
+            handshakes: 0,
+            handshakes_resumed: 0,
+            idle_kept: 0,
             acked_error: None,
             requests_per_s: 0.0,
             lines_per_s: 0.0,

@@ -4,6 +4,7 @@
 //! length, so that `Content-Length` holds.
 
 use crate::random::{Random, mix};
+use std::ops::Range;
 
 /// How lines are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,19 @@ const BLANK: &str = "0000000000000000";
 const AGENT: &str =
     "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/141.0.0.0 Safari/537.36";
 
+/// What a browser sends beside host and connection.
+const HEADERS: [(&str, &str); 9] = [
+    ("User-Agent", AGENT),
+    ("Accept", "*/*"),
+    ("Origin", "https://www.shop.example"),
+    ("Sec-Fetch-Site", "cross-site"),
+    ("Sec-Fetch-Mode", "cors"),
+    ("Sec-Fetch-Dest", "empty"),
+    ("Referer", "https://www.shop.example/"),
+    ("Accept-Encoding", "gzip, deflate, br, zstd"),
+    ("Accept-Language", "en-GB,en;q=0.9"),
+];
+
 /// One request's bytes.
 #[derive(Debug, Clone)]
 pub(super) struct Template {
@@ -27,6 +41,9 @@ pub(super) struct Template {
     /// Where the 16 characters of each line's nonce start.
     nonces: Vec<usize>,
     visitors: Vec<usize>,
+    path: Range<usize>,
+    /// Names in lower case, without those that belong to a connection.
+    headers: Vec<(String, String)>,
 }
 
 impl Template {
@@ -34,12 +51,9 @@ impl Template {
     pub(super) fn new(method: Method, host: &str, site: &str, lines: u32, random: &mut Random) -> Self {
         let lines: Vec<String> = (0..lines).map(|at| line(at, lines, random)).collect();
         let body = lines.join("\n");
-        let headers = format!(
-            "Host: {host}\r\nConnection: keep-alive\r\nUser-Agent: {AGENT}\r\nAccept: */*\r\n\
-             Origin: https://www.shop.example\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: cors\r\n\
-             Sec-Fetch-Dest: empty\r\nReferer: https://www.shop.example/\r\n\
-             Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: en-GB,en;q=0.9\r\n"
-        );
+        let lines_of_headers: String =
+            HEADERS.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let headers = format!("Host: {host}\r\nConnection: keep-alive\r\n{lines_of_headers}");
         let text = match method {
             Method::Get => format!("GET /visit/events?siteCode={site}&{body} HTTP/1.1\r\n{headers}\r\n"),
             Method::Post => format!(
@@ -53,7 +67,9 @@ impl Template {
             text.match_indices(&pattern).map(|(at, _)| at + name.len()).collect()
         };
         let (nonces, visitors) = (places("nonce="), places("visitorCode="));
-        Self { bytes: text.into_bytes(), nonces, visitors }
+        let path = text.find(' ').map_or(0, |at| at + 1)..text.find(" HTTP/1.1").unwrap_or(0);
+        let headers = HEADERS.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).to_vec();
+        Self { bytes: text.into_bytes(), nonces, visitors, path, headers }
     }
 
     /// Makes the request the `number`th of its seed, from one visitor of `visitors`.
@@ -72,6 +88,16 @@ impl Template {
     /// The request as it goes onto the wire.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
+    }
+
+    /// Path and query.
+    pub(super) fn path(&self) -> &[u8] {
+        &self.bytes[self.path.clone()]
+    }
+
+    /// Headers as HTTP/2 has them.
+    pub(super) fn headers(&self) -> &[(String, String)] {
+        &self.headers
     }
 
     /// Appends `visitor<TAB>nonce<LF>` of each line.
