@@ -65,7 +65,7 @@ fn set_tls(client: &mut ClientConfig, tls: &TlsSection) {
     }
 }
 
-fn password(sasl: &SaslSection) -> Result<String, KafkaError> {
+pub(crate) fn password(sasl: &SaslSection) -> Result<String, KafkaError> {
     let path = &sasl.password_file;
     let read = |source| KafkaError::Password { path: path.clone(), source };
     let mode = fs::metadata(path).map_err(read)?.permissions().mode() & 0o777;

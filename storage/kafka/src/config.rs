@@ -29,7 +29,7 @@ pub struct KafkaConfig {
     /// How long the topics keep records; must be longer than consumers may ever be behind.
     #[serde(with = "text")]
     pub retention: HumanDuration,
-    /// How batches are compressed: `lz4` or `zstd`.
+    /// How batches are compressed: `lz4`, `zstd` or `none`.
     pub compression: Compression,
     /// A batch that the brokers have not confirmed after this counts as not confirmed.
     #[serde(with = "text")]
@@ -108,6 +108,8 @@ pub enum Compression {
     Lz4,
     /// Least space on the brokers' disks.
     Zstd,
+    /// None: least work of all, where network and disks are plenty.
+    None,
 }
 
 impl Compression {
@@ -115,6 +117,7 @@ impl Compression {
         match self {
             Self::Lz4 => "lz4",
             Self::Zstd => "zstd",
+            Self::None => "none",
         }
     }
 }

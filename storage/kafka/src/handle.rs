@@ -59,7 +59,7 @@ impl Kafka {
         // The end of a partition is its last record, not the last finished transaction.
         asking.set("isolation.level", "read_uncommitted");
         let ask = Arc::new(Elsewhere::new(asking.create_with_context(context()).map_err(made)?));
-        let log = KafkaLog::open(&base, &config, &topics, Arc::clone(&ask))?;
+        let log = KafkaLog::open(&config, &topics)?;
         let offsets = Offsets::new(&base, &config, Arc::clone(&ask));
         let inner = Arc::new(Inner { config, base, topics, offsets, admin, ask, log });
         serve(Arc::downgrade(&inner)).map_err(|e| KafkaError::Client(e.to_string()))?;
@@ -100,7 +100,7 @@ impl Kafka {
         self.ask(move |ask, _| topics::brokers(ask, timeout)).await
     }
 
-    /// Where beacons and dead letters go. Clones share one producer.
+    /// Where beacons and dead letters go. Clones share one producer; see `EventLog::local`.
     #[must_use]
     pub fn log(&self) -> KafkaLog {
         self.inner.log.clone()

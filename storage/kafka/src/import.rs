@@ -19,13 +19,14 @@ use rdkafka::producer::{BaseRecord, Producer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde::Deserialize;
 
-use crate::client::{Elsewhere, LastError, Plain, millis};
+use crate::client::{Elsewhere, LastError, Plain};
 use crate::error::{ImportAppendError, KafkaError};
 use crate::handle::{Inner as Shared, blocking};
-use crate::pending::{Pending, RawProducer};
-use crate::producer::{check_sizes, make, settings};
+use crate::load::check_bytes;
+use crate::metrics;
 use crate::reader::unreadable;
 use crate::record::{Outgoing, outgoing};
+use crate::transaction::{RawProducer, Timeouts, make};
 
 /// The brokers give up a transaction that is open for longer; until then readers wait
 /// at its first record.
@@ -54,15 +55,13 @@ pub struct ImportLog {
 
 impl ImportLog {
     pub(crate) async fn open(shared: Arc<Shared>, head: &[u8; 32]) -> Result<Self, KafkaError> {
-        let mut client = settings(&shared.base, &shared.config, DELIVERY_TIMEOUT);
-        client
-            .set("transactional.id", format!("{}.import.{}", shared.config.group, hex(head)))
-            .set("transaction.timeout.ms", millis(TRANSACTION_TIMEOUT));
+        let id = format!("{}.import.{}", shared.config.group, hex(head));
         let timeout = shared.config.request_timeout.0 + TRANSACTION_TIMEOUT;
-        let topics = shared.topics.clone();
+        let of = Arc::clone(&shared);
         let producer = blocking(move || {
             let errors = LastError::default();
-            let producer = make(&client, &topics, &errors)?;
+            let timeouts = Timeouts { transaction: TRANSACTION_TIMEOUT, delivery: DELIVERY_TIMEOUT };
+            let producer = make(&of.base, &of.config, &id, timeouts, &errors)?;
             producer.init_transactions(timeout).map_err(|error| KafkaError::Unreachable {
                 what: "beginning an import",
                 detail: errors.get().unwrap_or_else(|| error.to_string()),
@@ -94,14 +93,25 @@ impl ImportLog {
 fn transact(shared: &Shared, producer: &RawProducer, batch: &Batch) -> Result<(), ImportAppendError> {
     let refused = |e: &dyn std::fmt::Display| ImportAppendError::Refused(e.to_string());
     let records = outgoing(batch).map_err(|e| refused(&e))?;
-    let bytes = check_sizes(&records, &shared.config).map_err(|e| refused(&e))?;
+    let lens = || records.iter().map(Outgoing::len);
+    check_bytes(lens().max().unwrap_or(0), lens().sum(), &shared.config).map_err(|e| refused(&e))?;
     let positions = positions_of(batch)?;
     producer.begin_transaction().map_err(|e| failure(&e))?;
-    let sent = send(shared, producer, &records, &positions, bytes);
+    let sent = send(shared, producer, &records, &positions);
     let delivered = sent.and_then(|()| producer.flush(DELIVERY_TIMEOUT));
     if let Err(error) = delivered {
+        metrics::failed(records.len() as u64);
         return Err(abort(producer, &error));
     }
+    let committed = commit(shared, producer);
+    match committed {
+        Ok(()) => metrics::produced(records.len() as u64),
+        Err(_) => metrics::failed(records.len() as u64),
+    }
+    committed
+}
+
+fn commit(shared: &Shared, producer: &RawProducer) -> Result<(), ImportAppendError> {
     match producer.commit_transaction(shared.config.request_timeout.0 + TRANSACTION_TIMEOUT) {
         Ok(()) => Ok(()),
         Err(ClientError::Transaction(error)) if error.txn_requires_abort() => {
@@ -138,19 +148,18 @@ fn send(
     producer: &RawProducer,
     records: &[Outgoing<'_>],
     positions: &[Marked<'_>],
-    bytes: usize,
 ) -> Result<(), ClientError> {
-    let count = records.len() + positions.len() * 2;
-    let pending = Pending::unheard(count, bytes);
     for record in records {
-        producer.send(record.to_kafka(&shared.topics, 0, Arc::clone(&pending))).map_err(|(e, _)| e)?;
+        // Keys say the partition. A batch of an import has neither notes nor overflow.
+        let topic = shared.topics.name(record.family);
+        producer.send(BaseRecord::to(topic).key(&*record.key).payload(&*record.value)).map_err(|(e, _)| e)?;
     }
     for position in positions {
         let topic = &shared.topics.positions;
-        let record = BaseRecord::with_opaque_to(topic, Arc::clone(&pending)).key(&position.key);
+        let record = BaseRecord::to(topic).key(&position.key);
         producer.send(record.payload(position.value)).map_err(|(e, _)| e)?;
         if let Some(replaced) = &position.replaces {
-            let record = BaseRecord::<_, [u8], _>::with_opaque_to(topic, Arc::clone(&pending)).key(replaced);
+            let record = BaseRecord::<_, [u8]>::to(topic).key(replaced);
             producer.send(record).map_err(|(e, _)| e)?;
         }
     }

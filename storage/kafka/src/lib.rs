@@ -11,19 +11,22 @@
 mod client;
 mod config;
 mod context;
+mod direct;
 mod error;
 mod group;
 mod handle;
 mod hot;
 mod import;
+mod load;
 mod metrics;
 mod murmur;
 mod offsets;
-mod pending;
 mod producer;
 mod reader;
 mod record;
+mod room;
 mod topics;
+mod transaction;
 
 pub use config::{Compression, ConfigProblem, KafkaConfig, SaslMechanism, SaslSection, TlsSection};
 pub use context::{Change, Released};

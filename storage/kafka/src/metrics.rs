@@ -37,11 +37,16 @@ pub(crate) fn failed(records: u64) {
     counter!(FAILED).increment(records);
 }
 
-pub(crate) fn queue(records: usize, bytes: usize) {
-    #[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
-    let (records, bytes) = (records as f64, bytes as f64);
-    gauge!(QUEUED_RECORDS).set(records);
-    gauge!(QUEUED_BYTES).set(bytes);
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+pub(crate) fn queued(records: usize, bytes: usize) {
+    gauge!(QUEUED_RECORDS).increment(records as f64);
+    gauge!(QUEUED_BYTES).increment(bytes as f64);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a float")]
+pub(crate) fn unqueued(records: usize, bytes: usize) {
+    gauge!(QUEUED_RECORDS).decrement(records as f64);
+    gauge!(QUEUED_BYTES).decrement(bytes as f64);
 }
 
 pub(crate) fn overflow(records: u64) {

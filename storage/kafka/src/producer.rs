@@ -1,120 +1,180 @@
-//! The producer: a batch becomes records, and one answer when Kafka confirmed them all.
+//! The event log to append to: a batch becomes records, and one answer when Kafka
+//! confirmed them all.
+//!
+//! Appends through one handle are one at a time, so whoever has much to append puts it
+//! into large batches; the next one leaves when the last is decided. What must stay true:
+//! an append that is given up half way leaves nothing behind that a later one stumbles
+//! over.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use fanal_storage::log::{AppendError, Appended, Batch, EventLog, Family, Partition, Topic};
-use rdkafka::config::ClientConfig;
-use rdkafka::consumer::Consumer;
-use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode as Code};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer};
-use tokio::sync::oneshot;
+use tokio::sync::MutexGuard;
+use tokio::time::{Instant, timeout_at};
 
-use crate::client::{Ask, Elsewhere, LastError, millis};
+use crate::client::LastError;
 use crate::config::KafkaConfig;
+use crate::direct::{Content, DirectProducer, Settings, Unconfirmed};
 use crate::error::KafkaError;
 use crate::hot::{Heat, HotKeys};
+use crate::load::Load;
 use crate::metrics;
-use crate::pending::{Deliveries, Outcome, Pending, RawProducer, Room};
-use crate::record::{KIND_HEADER, Outgoing, SEAL_KIND, outgoing};
-use crate::topics::{Topics, message_bytes_max};
+use crate::murmur::partition_of;
+use crate::record::{Outgoing, SEAL_KIND};
+use crate::room::Room;
+use crate::topics::Topics;
 
-/// The settings of every producer.
-pub(crate) fn settings(base: &ClientConfig, config: &KafkaConfig, timeout: Duration) -> ClientConfig {
-    let mut client = base.clone();
-    client
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        // As Java's default partitioner does it, so that other clients agree.
-        .set("partitioner", "murmur2_random")
-        .set("compression.type", config.compression.name())
-        .set("linger.ms", millis(config.linger.0))
-        .set("message.timeout.ms", millis(timeout))
-        .set("request.timeout.ms", millis(timeout))
-        .set("retry.backoff.ms", "50")
-        .set("message.max.bytes", message_bytes_max(config).to_string())
-        // The bounds are kept before a record gets here; these must not be hit first.
-        .set("queue.buffering.max.messages", "0")
-        .set("queue.buffering.max.kbytes", (config.queue_bytes_max.0 / 1024 * 2 + 4096).to_string());
-    client
-}
-
-/// The event log on Kafka, to append to. Clones share one producer.
+/// The event log on Kafka, to append to. Clones share one producer; `local` gives a handle
+/// with one of its own, whose connections belong to the runtime that appends through it.
 #[derive(Clone)]
 pub struct KafkaLog {
-    inner: Arc<Inner>,
+    shared: Arc<Shared>,
+    own: Arc<Own>,
 }
 
-struct Inner {
-    settings: ClientConfig,
+/// What the handles of a process share.
+struct Shared {
     config: KafkaConfig,
     topics: Topics,
-    /// Replaced after an error that ends a producer.
-    producer: RwLock<Arc<RawProducer>>,
-    room: Arc<Room>,
+    settings: Arc<Settings>,
     hot: Mutex<HotKeys>,
     /// Where the next batch's hot records go.
-    overflow: AtomicUsize,
+    overflow: AtomicU32,
     errors: LastError,
-    ask: Ask,
+}
+
+/// What one handle and its clones have.
+struct Own {
+    room: Room,
+    lane: tokio::sync::Mutex<Lane>,
+}
+
+/// What one append at a time has in its hands.
+struct Lane {
+    producer: DirectProducer,
+    /// Of each beacon of a batch; kept, so that it is not allocated anew.
+    heats: Vec<Heat>,
+}
+
+impl Own {
+    fn new(settings: &Arc<Settings>) -> Arc<Self> {
+        let lane = Lane { producer: DirectProducer::new(settings), heats: Vec::new() };
+        Arc::new(Self { room: Room::default(), lane: tokio::sync::Mutex::new(lane) })
+    }
 }
 
 impl KafkaLog {
-    pub(crate) fn open(
-        base: &ClientConfig,
-        config: &KafkaConfig,
-        topics: &Topics,
-        ask: Ask,
-    ) -> Result<Self, KafkaError> {
-        let settings = settings(base, config, config.confirm_timeout.0);
+    pub(crate) fn open(config: &KafkaConfig, topics: &Topics) -> Result<Self, KafkaError> {
         let errors = LastError::default();
-        let producer = RwLock::new(Arc::new(make(&settings, topics, &errors)?));
-        let hot = Mutex::new(HotKeys::new(config.hot_key_records_per_second, Instant::now()));
-        let (config, topics) = (config.clone(), topics.clone());
-        let (room, overflow) = (Arc::default(), AtomicUsize::new(0));
-        let inner = Inner { settings, config, topics, producer, room, hot, overflow, errors, ask };
-        Ok(Self { inner: Arc::new(inner) })
+        let settings = Arc::new(Settings::new(config, topics, errors.clone())?);
+        let hot = Mutex::new(HotKeys::new(config.hot_key_records_per_second, std::time::Instant::now()));
+        let own = Own::new(&settings);
+        let (config, topics, overflow) = (config.clone(), topics.clone(), AtomicU32::new(0));
+        let shared = Arc::new(Shared { config, topics, settings, hot, overflow, errors });
+        Ok(Self { shared, own })
     }
 
-    /// Why Kafka took nothing lately; `None` when the last batch was confirmed.
+    /// Why Kafka took nothing lately; `None` when the last batch was confirmed. The same
+    /// for all handles.
     #[must_use]
     pub fn last_error(&self) -> Option<String> {
-        self.inner.errors.get()
+        self.shared.errors.get()
     }
 
-    /// Records and bytes that wait for confirmation.
+    /// Records and bytes of this handle that wait for confirmation.
     #[must_use]
     pub fn queued(&self) -> (usize, usize) {
-        let room = &self.inner.room;
-        (room.records.load(Ordering::Acquire), room.bytes.load(Ordering::Acquire))
+        self.own.room.taken()
     }
 
     /// Returns after Kafka has confirmed every record of the batch.
     pub async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
-        match self.inner.send_batch(&batch)? {
-            Some(answer) => {
-                drop(batch);
-                self.inner.confirmed(answer).await
-            }
-            None => self.inner.probe().await,
+        let deadline = self.deadline();
+        let load = Load::measure(&batch, &self.shared.config)?;
+        if load.records == 0 {
+            return self.probe(deadline).await;
         }
+        let _place = self.own.room.take(load.records, load.bytes, self.queue_bytes_max())?;
+        let mut turn = self.turn(deadline).await?;
+        let (first, notes) = self.shared.encode(&mut turn.lane, &batch, &load.letters);
+        let records = load.records + notes;
+        drop(load);
+        drop(batch);
+        self.send(turn, first, records, deadline).await
     }
 
     pub(crate) async fn seal(&self, partition: Partition) -> Result<u64, AppendError> {
-        let headers = OwnedHeaders::new().insert(Header { key: KIND_HEADER, value: Some(SEAL_KIND) });
-        let (topic, index) = self.inner.topics.place(partition);
-        let (pending, answer) = self.inner.pending(1, 0)?;
-        let producer = self.inner.producer();
-        let record = BaseRecord::<[u8], [u8], _>::with_opaque_to(topic, Arc::clone(&pending))
-            .partition(index)
-            .headers(headers);
-        if let Err((error, _)) = producer.send(record) {
-            self.inner.unsent(&pending, 1, &error, &producer);
+        let deadline = self.deadline();
+        let _place = self.own.room.take(1, 0, self.queue_bytes_max())?;
+        let mut turn = self.turn(deadline).await?;
+        turn.lane.producer.begin(now_ms());
+        let content = Content { key: None, value: None, kind: Some(SEAL_KIND) };
+        let slot = turn.lane.producer.push(partition.family(), partition.index(), content);
+        turn.lane.producer.close();
+        Ok(self.send(turn, slot, 1, deadline).await?.base_offset + 1)
+    }
+
+    async fn send(
+        &self,
+        mut turn: Turn<'_>,
+        first: usize,
+        records: usize,
+        deadline: Instant,
+    ) -> Result<Appended, AppendError> {
+        let sent = turn.lane.producer.send(deadline).await;
+        let (partition, base_offset) = turn.lane.producer.appended(first);
+        turn.decided = true;
+        turn.lane.producer.clear();
+        match sent {
+            Ok(()) => {
+                metrics::produced(records as u64);
+                Ok(Appended { partition, base_offset })
+            }
+            Err(error) => {
+                metrics::failed(records as u64);
+                self.shared.errors.set(&error.detail);
+                Err(error.into())
+            }
         }
-        self.inner.sent(&pending);
-        Ok(self.inner.confirmed(answer).await?.base_offset + 1)
+    }
+
+    /// Waits until the appends before this one are decided.
+    async fn turn(&self, deadline: Instant) -> Result<Turn<'_>, AppendError> {
+        match timeout_at(deadline, self.own.lane.lock()).await {
+            Ok(lane) => Ok(Turn { lane, decided: false }),
+            Err(_) => {
+                let why = self.shared.errors.get();
+                let why = why.unwrap_or_else(|| "earlier appends took all of the time".to_owned());
+                Err(AppendError::Unavailable(why))
+            }
+        }
+    }
+
+    /// Whether appends have a chance.
+    async fn probe(&self, deadline: Instant) -> Result<Appended, AppendError> {
+        let mut turn = self.turn(deadline).await?;
+        let looked = turn.lane.producer.probe(deadline).await;
+        turn.decided = true;
+        match looked {
+            Ok(()) => {
+                self.shared.errors.clear();
+                Ok(Appended { partition: Partition::EMBEDDED, base_offset: 0 })
+            }
+            Err(detail) => {
+                self.shared.errors.set(&detail);
+                Err(AppendError::Unavailable(detail))
+            }
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.shared.config.confirm_timeout.0
+    }
+
+    fn queue_bytes_max(&self) -> usize {
+        usize::try_from(self.shared.config.queue_bytes_max.0).unwrap_or(usize::MAX)
     }
 }
 
@@ -122,201 +182,105 @@ impl EventLog for KafkaLog {
     async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
         Self::append(self, batch).await
     }
+
+    fn local(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared), own: Own::new(&self.shared.settings) }
+    }
 }
 
-impl Inner {
-    /// Hands all records to the producer; `None` if there are none.
-    fn send_batch(&self, batch: &Batch) -> Result<Option<oneshot::Receiver<Outcome>>, AppendError> {
-        let mut records = outgoing(batch)?;
-        if batch.records().any(|(topic, key, _)| topic == Topic::Positions && !key.is_empty()) {
-            return Err(AppendError::Io("positions of imports need a transaction".to_owned()));
-        }
-        if records.is_empty() {
-            return Ok(None);
-        }
-        let bytes = check_sizes(&records, &self.config)?;
-        self.spread_hot(&mut records);
-        let overflow = self.overflow_partition();
-        let (pending, answer) = self.pending(records.len(), bytes)?;
-        let producer = self.producer();
-        for (at, record) in records.iter().enumerate() {
-            let sent = producer.send(record.to_kafka(&self.topics, overflow, Arc::clone(&pending)));
-            if let Err((error, _)) = sent {
-                self.unsent(&pending, records.len() - at, &error, &producer);
-                break;
+impl From<Unconfirmed> for AppendError {
+    fn from(error: Unconfirmed) -> Self {
+        match error {
+            Unconfirmed { perhaps: true, detail, .. } => Self::InDoubt(detail),
+            Unconfirmed { too_large: true, .. } => {
+                Self::Io("a record is larger than the topic's max.message.bytes".to_owned())
             }
+            Unconfirmed { detail, .. } => Self::Unavailable(detail),
         }
-        self.sent(&pending);
-        Ok(Some(answer))
+    }
+}
+
+/// The producer in the hands of one append. Given up half way, the producer forgets it.
+struct Turn<'o> {
+    lane: MutexGuard<'o, Lane>,
+    decided: bool,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.decided {
+            self.lane.producer.abandon();
+        }
+    }
+}
+
+impl Shared {
+    /// Writes all records into the producer's buffers; returns the slot of the first one,
+    /// and how many notes were added.
+    fn encode(&self, lane: &mut Lane, batch: &Batch, letters: &[Outgoing<'_>]) -> (usize, usize) {
+        let Lane { producer, heats } = lane;
+        producer.begin(now_ms());
+        let notes = self.judge(batch, heats);
+        let overflow =
+            self.overflow.fetch_add(1, Ordering::Relaxed) % self.topics.count(Family::Overflow).max(1);
+        let mut first = None;
+        let mut heat = heats.iter();
+        for (topic, key, value) in batch.records() {
+            let content = Content { key: Some(key), value: Some(value), kind: None };
+            let (family, index) = match topic {
+                Topic::Beacons if heat.next().is_some_and(|heat| *heat != Heat::Cool) => {
+                    (Family::Overflow, overflow)
+                }
+                Topic::Beacons => (Family::Beacons, self.index(Family::Beacons, key)),
+                Topic::Dead => (Family::Dead, self.index(Family::Dead, key)),
+                // `Load::measure` lets no others pass but probes.
+                _ => continue,
+            };
+            let slot = producer.push(family, index, content);
+            first.get_or_insert(slot);
+        }
+        for record in letters.iter().chain(&notes) {
+            let content = Content { key: Some(&record.key), value: Some(&record.value), kind: record.kind };
+            let slot = producer.push(record.family, self.index(record.family, &record.key), content);
+            first.get_or_insert(slot);
+        }
+        producer.close();
+        (first.unwrap_or(0), notes.len())
     }
 
-    /// Records of keys that send too much leave their partition.
-    fn spread_hot(&self, records: &mut Vec<Outgoing<'_>>) {
-        let now = Instant::now();
-        let mut keys = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut spread = 0;
+    fn index(&self, family: Family, key: &[u8]) -> u32 {
+        partition_of(key, self.topics.count(family))
+    }
+
+    /// Finds the records of keys that send too much, which leave their partition, and the
+    /// notes that it is told of them. `heats` gets one for each beacon, or none at all.
+    fn judge<'b>(&self, batch: &'b Batch, heats: &mut Vec<Heat>) -> Vec<Outgoing<'b>> {
+        heats.clear();
         let mut notes = Vec::new();
-        for record in records.iter_mut().filter(|record| record.family == Family::Beacons) {
-            let heat = keys.judge(&record.key, now);
-            if heat == Heat::Cool {
-                continue;
-            }
+        if self.config.hot_key_records_per_second == 0 {
+            return notes;
+        }
+        let now = std::time::Instant::now();
+        let mut keys = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
+        for (_, key, value) in batch.records().filter(|(topic, ..)| *topic == Topic::Beacons) {
+            let heat = keys.judge(key, now);
             if heat == Heat::HotAndMarked {
-                notes.push(Outgoing::overflow_note(record));
+                notes.push(Outgoing::overflow_note(key, value));
             }
-            record.family = Family::Overflow;
-            spread += 1;
+            heats.push(heat);
         }
         metrics::hot_keys(keys.len());
         drop(keys);
-        records.extend(notes);
+        let spread = heats.iter().filter(|heat| **heat != Heat::Cool).count();
         if spread > 0 {
-            metrics::overflow(spread);
+            metrics::overflow(spread as u64);
         }
-    }
-
-    fn overflow_partition(&self) -> i32 {
-        let count = self.topics.count(Family::Overflow).max(1) as usize;
-        i32::try_from(self.overflow.fetch_add(1, Ordering::Relaxed) % count).unwrap_or(0)
-    }
-
-    /// Takes room for records; the sender itself counts as one of them until `sent`.
-    fn pending(
-        &self,
-        records: usize,
-        bytes: usize,
-    ) -> Result<(Arc<Pending>, oneshot::Receiver<Outcome>), AppendError> {
-        let bytes_max = usize::try_from(self.config.queue_bytes_max.0).unwrap_or(usize::MAX);
-        if !self.room.take(records, bytes, bytes_max) {
-            return Err(AppendError::Overloaded);
-        }
-        let (done, answer) = oneshot::channel();
-        Ok((Pending::new(records, bytes, Arc::clone(&self.room), done), answer))
-    }
-
-    /// Takes back what the producer did not accept.
-    fn unsent(&self, pending: &Pending, records: usize, error: &ClientError, producer: &Arc<RawProducer>) {
-        let code = error.rdkafka_error_code().unwrap_or(Code::Fail);
-        self.errors.set(error);
-        pending.unsent(records, code);
-        if code == Code::Fatal {
-            self.renew(producer);
-        }
-    }
-
-    fn sent(&self, pending: &Pending) {
-        pending.one_done(1);
-    }
-
-    async fn confirmed(&self, answer: oneshot::Receiver<Outcome>) -> Result<Appended, AppendError> {
-        let timeout = self.config.confirm_timeout;
-        let Ok(outcome) = tokio::time::timeout(timeout.0, answer).await else {
-            let detail = self.errors.get().unwrap_or_else(|| format!("no answer within {timeout}"));
-            return Err(AppendError::InDoubt(detail));
-        };
-        let outcome = outcome.map_err(|_| AppendError::InDoubt("the producer was closed".to_owned()))?;
-        let Some(code) = outcome.error else {
-            let (partition, base_offset) = outcome.first.unwrap_or((Partition::EMBEDDED, 0));
-            return Ok(Appended { partition, base_offset });
-        };
-        let producer = self.producer();
-        if producer.client().fatal_error().is_some() {
-            self.renew(&producer);
-        }
-        let detail = self.errors.get().map_or_else(|| code.to_string(), |last| format!("{code} ({last})"));
-        self.errors.set(&detail);
-        match outcome.confirmed == 0 && outcome.refused {
-            true if code == Code::MessageSizeTooLarge => {
-                Err(AppendError::Io("a record is larger than the topic's max.message.bytes".to_owned()))
-            }
-            true => Err(AppendError::Unavailable(detail)),
-            false => Err(AppendError::InDoubt(detail)),
-        }
-    }
-
-    /// Whether appends have a chance: every partition of beacons has a leader.
-    async fn probe(&self) -> Result<Appended, AppendError> {
-        let (ask, topic) = (Arc::clone(&self.ask), self.topics.name(Family::Beacons).to_owned());
-        let (timeout, count) = (self.config.confirm_timeout.0, self.topics.count(Family::Beacons));
-        let look = move || -> Result<bool, ClientError> {
-            let metadata = ask.fetch_metadata(Some(&topic), timeout)?;
-            let led = metadata.topics().iter().flat_map(|t| t.partitions()).filter(|p| p.leader() >= 0);
-            Ok(led.count() == count as usize)
-        };
-        let looked = tokio::task::spawn_blocking(look).await;
-        let unavailable = |detail: String| Err(AppendError::Unavailable(detail));
-        match looked {
-            Ok(Ok(true)) => {
-                self.errors.clear();
-                Ok(Appended { partition: Partition::EMBEDDED, base_offset: 0 })
-            }
-            Ok(Ok(false)) => unavailable("a partition of beacons has no leader".to_owned()),
-            Ok(Err(error)) => unavailable(self.errors.get().unwrap_or_else(|| error.to_string())),
-            Err(error) => unavailable(error.to_string()),
-        }
-    }
-
-    fn producer(&self) -> Arc<RawProducer> {
-        Arc::clone(&self.producer.read().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// Puts a new producer in the place of `broken`, unless somebody has done so. What
-    /// waits in the old one is answered as not confirmed.
-    fn renew(&self, broken: &Arc<RawProducer>) {
-        let mut producer = self.producer.write().unwrap_or_else(PoisonError::into_inner);
-        if !Arc::ptr_eq(&producer, broken) {
-            return;
-        }
-        match make(&self.settings, &self.topics, &self.errors) {
-            Ok(new) => {
-                tracing::warn!(error = ?broken.client().fatal_error(), "kafka producer was replaced");
-                metrics::renewed();
-                *producer = Arc::new(new);
-            }
-            Err(error) => tracing::error!(%error, "kafka producer cannot be replaced"),
-        }
+        notes
     }
 }
 
-impl Outgoing<'_> {
-    /// As the producer takes it. Keys say the partition, but for those of hot keys.
-    pub(crate) fn to_kafka<'r>(
-        &'r self,
-        topics: &'r Topics,
-        overflow: i32,
-        pending: Arc<Pending>,
-    ) -> BaseRecord<'r, [u8], [u8], Arc<Pending>> {
-        let record = BaseRecord::with_opaque_to(topics.name(self.family), pending)
-            .key(&*self.key)
-            .payload(&*self.value);
-        let record = match self.kind {
-            None => record,
-            Some(kind) => {
-                let header = Header { key: KIND_HEADER, value: Some(kind) };
-                record.headers(OwnedHeaders::new().insert(header))
-            }
-        };
-        if self.family == Family::Overflow { record.partition(overflow) } else { record }
-    }
-}
-
-/// Bytes of all records, none of which is too large.
-pub(crate) fn check_sizes(records: &[Outgoing<'_>], config: &KafkaConfig) -> Result<usize, AppendError> {
-    let most = |size: fanal_model::ByteSize| usize::try_from(size.0).unwrap_or(usize::MAX);
-    let (record_max, batch_max) = (most(config.record_bytes_max), most(config.batch_bytes_max));
-    if let Some(bytes) = records.iter().map(Outgoing::len).find(|bytes| *bytes > record_max) {
-        return Err(AppendError::TooLarge { bytes, max: record_max });
-    }
-    let bytes = records.iter().map(Outgoing::len).sum();
-    if bytes > batch_max { Err(AppendError::TooLarge { bytes, max: batch_max }) } else { Ok(bytes) }
-}
-
-pub(crate) fn make(
-    settings: &ClientConfig,
-    topics: &Topics,
-    errors: &LastError,
-) -> Result<RawProducer, KafkaError> {
-    let deliveries = Deliveries { errors: errors.clone(), topics: topics.clone() };
-    let producer = settings.create_with_context(deliveries);
-    producer.map(Elsewhere::new).map_err(|e| KafkaError::Client(e.to_string()))
+/// The time that records get until the broker stamps them.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -35,11 +35,11 @@ pub(crate) struct Outgoing<'b> {
 
 impl<'b> Outgoing<'b> {
     /// What the partition of a line on the overflow topic is told.
-    pub(crate) fn overflow_note(line: &Outgoing<'b>) -> Self {
-        let at_ms = Beacon::decode(&line.value).map_or(0, |beacon| beacon.received_at_ms);
+    pub(crate) fn overflow_note(key: &'b [u8], value: &[u8]) -> Self {
+        let at_ms = Beacon::decode(value).map_or(0, |beacon| beacon.received_at_ms);
         Self {
             family: Family::Beacons,
-            key: line.key.clone(),
+            key: Cow::Borrowed(key),
             value: Cow::Owned(at_ms.to_string().into_bytes()),
             kind: Some(OVERFLOW_KIND),
         }
