@@ -85,7 +85,7 @@ cores() {
     done
 }
 
-[[ -z "${BENCH_NICE:-}" ]] || renice -n "$BENCH_NICE" -p $$ >/dev/null
+go_first $$
 ulimit -n "$(ulimit -Hn)"
 install_missing kcat openssl rsyslogd
 make_certificate
