@@ -117,8 +117,8 @@ where
         loop {
             while self.connections.try_join_next().is_some() {}
             let mut accepted = self.socket.accept().await;
-            for _ in 0..ACCEPT_BATCH {
-                if !self.begin(accepted).await {
+            for place in 1..=ACCEPT_BATCH {
+                if !self.begin(accepted).await || place == ACCEPT_BATCH {
                     break;
                 }
                 match self.socket.accept().now_or_never() {
