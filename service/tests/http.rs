@@ -66,7 +66,12 @@ struct Running {
 }
 
 async fn start(limits: HttpLimits, tls: Option<TlsHandle>) -> Running {
-    start_with(limits, tls, BodyLimits { bytes_max: 1 << 20, timeout: Duration::from_millis(500) }).await
+    start_with(
+        limits,
+        tls,
+        BodyLimits { bytes_max: 1 << 20, timeout: Duration::from_millis(500), rate_min: 0 },
+    )
+    .await
 }
 
 async fn start_with(limits: HttpLimits, tls: Option<TlsHandle>, body: BodyLimits) -> Running {
