@@ -65,21 +65,22 @@ async fn a_port_in_use_is_refused_unless_it_is_to_be_taken_over() {
 async fn a_socket_that_the_supervisor_keeps_serves_all_workers_and_outlives_them() {
     let kept = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = kept.local_addr().unwrap();
+    let mut between = Vec::new();
     for _ in 0..2 {
         let sockets = Sockets::kept(vec![kept.try_clone().unwrap()]).unwrap();
         let (mut workers, stop) = (Workers::start(2, HttpLimits::default()).unwrap(), Stop::new());
         workers.serve(sockets, None, &Arc::new(Example), &stop).unwrap();
+        for mut stream in between.drain(..) {
+            assert!(ask(&mut stream, "/").await.unwrap().starts_with("HTTP/1.1 204"));
+        }
         let mut stream = TcpStream::connect(address).await.unwrap();
         assert!(ask(&mut stream, "/").await.unwrap().starts_with("HTTP/1.1 204"));
         stop.stop();
-        // Whoever comes between the two waits for the second.
-        let between = tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            let mut stream = TcpStream::connect(address).await.unwrap();
-            ask(&mut stream, "/").await.unwrap()
-        });
         workers.ended().await.unwrap();
-        drop(between);
+        // Whoever comes between the two waits for the second.
+        for _ in 0..10 {
+            between.push(TcpStream::connect(address).await.unwrap());
+        }
     }
 }
 
