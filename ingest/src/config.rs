@@ -197,6 +197,7 @@ impl IngestConfig {
             body: BodyLimits {
                 bytes_max: size(self.body_bytes_max, "body_bytes_max")?,
                 timeout: self.body_timeout.0,
+                ..BodyLimits::default()
             },
             bodies_bytes_max: size(self.bodies_bytes_max, "bodies_bytes_max")?,
             lines: Limits {

@@ -15,4 +15,5 @@ pub mod operations;
 pub mod problem;
 pub mod secret;
 pub mod stop;
+pub mod supervisor;
 pub mod tls;

@@ -62,6 +62,15 @@ impl std::fmt::Debug for Metrics {
 
 fn describe() {
     metrics::describe_gauge!("http_connections", "Connections open now.");
+    metrics::describe_counter!("http_connections_total", "Connections that were let in.");
+    metrics::describe_counter!(
+        "http_connections_refused_total",
+        "Connections closed at once because their address had too many."
+    );
+    metrics::describe_counter!(
+        "http_requests_refused_total",
+        "Requests refused before they were looked at: `busy` (503) or `framing` (400, two lengths of a body)."
+    );
     metrics::describe_counter!(
         "http_handler_panics_total",
         "Requests that ended in a bug of ours (answer 500)."

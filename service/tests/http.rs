@@ -66,7 +66,12 @@ struct Running {
 }
 
 async fn start(limits: HttpLimits, tls: Option<TlsHandle>) -> Running {
-    start_with(limits, tls, BodyLimits { bytes_max: 1 << 20, timeout: Duration::from_millis(500) }).await
+    start_with(
+        limits,
+        tls,
+        BodyLimits { bytes_max: 1 << 20, timeout: Duration::from_millis(500), rate_min: 0 },
+    )
+    .await
 }
 
 async fn start_with(limits: HttpLimits, tls: Option<TlsHandle>, body: BodyLimits) -> Running {
@@ -370,6 +375,22 @@ async fn more_connections_than_allowed_wait_for_a_free_place() {
     drop(first);
     let answered = tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
     assert_eq!(answered.status(), 204);
+}
+
+#[tokio::test]
+async fn of_many_connections_at_once_each_one_is_served() {
+    let running = start(HttpLimits::default(), None).await;
+    let address = running.address;
+    // On one thread: all stand in the kernel's queue before the first is accepted.
+    let streams: Vec<_> = (0..300).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+    for stream in streams {
+        stream.set_nonblocking(true).unwrap();
+        let mut stream = TcpStream::from_std(stream).unwrap();
+        stream.write_all(b"GET /here HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -16,9 +16,11 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let config = Config::read(&arguments.config)?;
+    // Before there are threads: it changes the environment.
+    let handed = fanal_service::supervisor::handed_over()?;
     let _logs = fanal_service::logs::start(config.logs.format, &config.logs.filter)?;
     super::runtime()?.block_on(async {
-        let node = node::Node::start(config).await?;
+        let node = node::Node::start_on(config, handed).await?;
         if node.until_ready().await {
             tracing::info!(addresses = serde_json::to_string(&node.addresses)?, "ready");
         }

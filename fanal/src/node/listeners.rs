@@ -1,5 +1,6 @@
 //! The listeners of the roles: what is bound, who answers, how they end.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use fanal_admin::Admin;
 use fanal_delivery::{Delivery, SseHandler};
 use fanal_ingest::{AddressKey, Ingest};
 use fanal_service::http::{
-    Connection, Handler, HttpLimits, Listener, Request, Response, Sockets, Workers, bind_as, serve,
+    Connection, Handler, HttpLimits, Listener, Request, Response, Sockets, Turns, Workers, bind_as, serve,
 };
 use fanal_service::operations::Operations;
 use fanal_service::secret::Secret;
@@ -52,20 +53,34 @@ impl Bound {
     }
 }
 
-/// Binds every address of the configuration.
-pub(super) fn bind_all(config: &Config) -> anyhow::Result<Bound> {
+/// Sockets that the supervisor holds open, by the names of [`HANDED_NAMES`].
+pub(crate) type Handed = BTreeMap<String, Vec<std::net::TcpListener>>;
+
+/// What a socket unit may call its sockets (`FileDescriptorName=`).
+const HANDED_NAMES: [&str; 3] = ["http", "https", "sse"];
+
+/// Binds every address of the configuration, except where a socket was handed over.
+pub(super) fn bind_all(config: &Config, mut handed: Handed) -> anyhow::Result<Bound> {
+    if let Some(name) = handed.keys().find(|name| !HANDED_NAMES.contains(&name.as_str())) {
+        anyhow::bail!(
+            "the supervisor hands over a socket named `{name}`; FileDescriptorName= must be one of {HANDED_NAMES:?}"
+        );
+    }
     let (workers, sharing) = (config.http.workers(), config.http.sharing());
-    let data = |address, option| Sockets::bind(address, option, workers, sharing);
+    let mut data = |address, option, name| match handed.remove(name) {
+        Some(sockets) => Sockets::kept(sockets).with_context(|| format!("cannot use the socket `{name}`")),
+        None => Ok(Sockets::bind(address, option, workers, sharing)?),
+    };
     let own = |address, option| bind_as(address, option, sharing);
-    let http = config.ingest.as_ref().map(|ingest| data(ingest.listen.0, "--http, or ingest.listen"));
+    let http = config.ingest.as_ref().map(|ingest| data(ingest.listen.0, "--http, or ingest.listen", "http"));
     let https = config.ingest.as_ref().and_then(|ingest| {
         let (listen, tls) = (ingest.listen_tls?, ingest.tls.as_ref()?);
-        let sockets = data(listen.0, "--https, or ingest.listen_tls");
+        let sockets = data(listen.0, "--https, or ingest.listen_tls", "https");
         Some(sockets.map(|sockets| (sockets, CertificateFiles::from(tls))))
     });
     let sse = config.delivery.as_ref().map(|delivery| {
         let files = delivery.sse_tls.as_ref().map(CertificateFiles::from);
-        data(delivery.sse_listen.0, "--sse, or delivery.sse_listen").map(|sockets| (sockets, files))
+        data(delivery.sse_listen.0, "--sse, or delivery.sse_listen", "sse").map(|sockets| (sockets, files))
     });
     let admin = config.admin.as_ref().map(|admin| own(admin.listen.0, "--admin, or admin.listen"));
     let is_embedded = config.clickhouse.url.is_none();
@@ -95,6 +110,11 @@ impl Running {
                 Err(error) => tracing::error!(%error, "certificate not reloaded, the old one stays"),
             }
         }
+    }
+
+    /// Whether the workers turn.
+    pub(super) fn turns(&self) -> Turns {
+        self.workers.turns()
     }
 
     /// Returns when all requests are finished.
@@ -185,7 +205,8 @@ fn data_handler(
         None => None,
         Some(section) => {
             fanal_ingest::describe();
-            let settings = section.resolve(&host_name())?;
+            let mut settings = section.resolve(&host_name())?;
+            settings.body.rate_min = u32::try_from(config.http.body_rate_min.0).unwrap_or(u32::MAX);
             let key = AddressKey::load_or_create(&section.address_key_file)?;
             let (log, sites) = (parts.writer(), parts.catalogue.sites());
             let ingest = Arc::new(Ingest::new(log, sites, settings, key, wall_clock(), parts.health.clone()));

@@ -11,16 +11,19 @@ mod listeners;
 mod log;
 mod parts;
 mod stores;
+mod take_over;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use fanal_service::stop::{Reload, Stop, on_signals};
+use fanal_service::supervisor::Supervisor;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
 pub(crate) use internal::{CATCH_UP_PATH, PROGRESS_PATH, REBUILD_PATH, RebuildOrder, RebuildOutcome, Stages};
-pub(crate) use listeners::{Addresses, host_name};
+pub(crate) use listeners::{Addresses, Handed, host_name};
 pub(crate) use log::InUse;
 pub(crate) use parts::{Parts, RUNNING, make_private_folder, open_catalogue};
 pub(crate) use stores::archive_store;
@@ -41,18 +44,26 @@ pub(crate) struct Node {
     listeners: listeners::Running,
     etl: Option<JoinHandle<()>>,
     etl_stop: Stop,
+    supervisor: Arc<Supervisor>,
     config: Config,
 }
 
 impl Node {
-    /// Opens everything and answers; returns when all listeners are bound.
+    /// Opens everything and answers; returns when all listeners answer.
     pub(crate) async fn start(config: Config) -> anyhow::Result<Self> {
+        Self::start_on(config, Handed::new()).await
+    }
+
+    /// The same on sockets that the supervisor handed over, where it did.
+    pub(crate) async fn start_on(config: Config, handed: Handed) -> anyhow::Result<Self> {
+        take_over::allow_many_files();
+        let supervisor = Arc::new(Supervisor::from_environment());
         let stop = Stop::new();
         let reload = on_signals(&stop).context("cannot listen to signals")?;
         // Bound before anything is opened: a port in use is found at once and
         // nothing has to be closed again.
-        let bound = listeners::bind_all(&config)?;
-        let parts = Parts::open(&config, bound.clickhouse()).await?;
+        let bound = listeners::bind_all(&config, handed)?;
+        let parts = take_over::open(&config, &bound, &stop).await?;
         let etl_stop = Stop::new();
         let etl = config.etl.is_some().then(|| parts.spawn_etl(&etl_stop));
         let listeners = listeners::serve_all(bound, &config, &parts, &stop).await?;
@@ -62,7 +73,12 @@ impl Node {
         if let Some(imports) = parts.imports.clone() {
             tokio::spawn(store_imports(imports, stop.clone()));
         }
-        Ok(Self { addresses, parts, stop, reload, listeners, etl, etl_stop, config })
+        let (keeping, turns, until) = (Arc::clone(&supervisor), listeners.turns(), stop.clone());
+        tokio::spawn(async move { keeping.keep_alive(turns, &until).await });
+        // What the parts depend on may be away: requests are taken all the same, and
+        // `/health/ready` says more.
+        supervisor.ready();
+        Ok(Self { addresses, parts, stop, reload, listeners, etl, etl_stop, supervisor, config })
     }
 
     /// Waits until every role has reported that it is ready; false if it is
@@ -100,7 +116,11 @@ impl Node {
             tokio::select! {
                 () = self.stop.stopped() => break,
                 changed = self.reload.changed() => match changed {
-                    Ok(()) => self.listeners.reload_certificates(),
+                    Ok(()) => {
+                        self.supervisor.reloading();
+                        self.listeners.reload_certificates();
+                        self.supervisor.ready();
+                    }
                     Err(_) => self.stop.stopped().await,
                 },
                 () = self.parts.failed() => {
@@ -116,6 +136,7 @@ impl Node {
     /// Finishes what was accepted, within the drain timeout.
     pub(crate) async fn drain(self) -> anyhow::Result<()> {
         tracing::info!("stopping");
+        self.supervisor.stopping();
         self.stop.stop();
         let drained = tokio::time::timeout(self.config.drain_timeout(), async {
             self.listeners.ended().await;

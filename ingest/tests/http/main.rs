@@ -111,7 +111,7 @@ async fn a_preflight_is_answered_and_cached() {
 #[tokio::test]
 async fn what_cannot_be_taken_is_refused_with_a_code_and_leaves_nothing() {
     let settings = Settings {
-        body: BodyLimits { bytes_max: 64 << 10, timeout: Duration::from_secs(5) },
+        body: BodyLimits { bytes_max: 64 << 10, timeout: Duration::from_secs(5), ..BodyLimits::default() },
         request_bytes_max: 256 << 10,
         ..Settings::default()
     };

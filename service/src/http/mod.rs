@@ -26,7 +26,7 @@ pub use answer::{bytes_answer, empty, json};
 pub use body::Body;
 pub use limits::HttpLimits;
 pub use listener::{BindError, Listener, Sharing, Sockets, bind, bind_as};
-pub use read::{BodyError, BodyLimits, Encoding, read_body};
+pub use read::{BodyError, BodyLimits, Encoding, RATE_GRACE, read_body};
 pub use serve::{ServeError, serve};
 pub use workers::{Turns, Workers, WorkersError, workers_default};
 

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, header};
 use http_body_util::BodyExt;
 use thiserror::Error;
+use tokio::time::Instant;
 
 /// What is read and thrown away of a body that is too large, so that the
 /// sender has finished writing and reads the answer instead of a reset.
@@ -18,6 +19,9 @@ const RESERVE_BYTES_MAX: u64 = 256 << 10;
 /// A zstd frame may ask for a window of 2^23 bytes, as RFC 9659 has it for HTTP.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
+/// A sender may pause for this long, whatever the minimum rate.
+pub const RATE_GRACE: Duration = Duration::from_secs(5);
+
 /// The bounds of one body.
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimits {
@@ -25,11 +29,13 @@ pub struct BodyLimits {
     pub bytes_max: usize,
     /// From the first wait to the last byte.
     pub timeout: Duration,
+    /// Bytes per second that the body must bring on average after [`RATE_GRACE`]; 0: no minimum.
+    pub rate_min: u32,
 }
 
 impl Default for BodyLimits {
     fn default() -> Self {
-        Self { bytes_max: 4 << 20, timeout: Duration::from_secs(30) }
+        Self { bytes_max: 4 << 20, timeout: Duration::from_secs(30), rate_min: 512 }
     }
 }
 
@@ -89,30 +95,30 @@ where
     B::Error: std::fmt::Display,
 {
     let mut body = pin!(body);
-    let read = tokio::time::timeout(limits.timeout, collect(body.as_mut(), limits.bytes_max)).await;
-    let raw = match read {
-        Err(_) => return Err(BodyError::TooSlow(limits.timeout)),
-        Ok(Err(error @ BodyError::TooLarge { .. })) => {
+    let raw = match collect(body.as_mut(), limits).await {
+        Err(error @ BodyError::TooLarge { .. }) => {
             let _ = tokio::time::timeout(DISCARD_TIMEOUT, discard(body)).await;
             return Err(error);
         }
-        Ok(Err(error)) => return Err(error),
-        Ok(Ok(raw)) => raw,
+        Err(error) => return Err(error),
+        Ok(raw) => raw,
     };
     decode(raw, encoding, limits.bytes_max)
 }
 
-async fn collect<B>(mut body: std::pin::Pin<&mut B>, bytes_max: usize) -> Result<Bytes, BodyError>
+async fn collect<B>(mut body: std::pin::Pin<&mut B>, limits: BodyLimits) -> Result<Bytes, BodyError>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: std::fmt::Display,
 {
+    let BodyLimits { bytes_max, .. } = limits;
+    let started = Instant::now();
     let announced = body.size_hint().lower();
     if announced > bytes_max as u64 {
         return Err(BodyError::TooLarge { bytes_max });
     }
-    let Some(first) = next_data(body.as_mut()).await? else { return Ok(Bytes::new()) };
-    let Some(second) = next_data(body.as_mut()).await? else {
+    let Some(first) = in_time(body.as_mut(), limits, started, 0).await? else { return Ok(Bytes::new()) };
+    let Some(second) = in_time(body.as_mut(), limits, started, first.len()).await? else {
         return if first.len() > bytes_max { Err(BodyError::TooLarge { bytes_max }) } else { Ok(first) };
     };
     let reserve = usize::try_from(announced.min(RESERVE_BYTES_MAX)).unwrap_or(0);
@@ -124,9 +130,30 @@ where
             return Err(BodyError::TooLarge { bytes_max });
         }
         all.extend_from_slice(&data);
-        next = next_data(body.as_mut()).await?;
+        next = in_time(body.as_mut(), limits, started, all.len()).await?;
     }
     Ok(all.freeze())
+}
+
+/// The next piece, unless `received` bytes until then are too few.
+async fn in_time<B>(
+    body: std::pin::Pin<&mut B>,
+    limits: BodyLimits,
+    started: Instant,
+    received: usize,
+) -> Result<Option<Bytes>, BodyError>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: std::fmt::Display,
+{
+    let limit = match limits.rate_min {
+        0 => limits.timeout,
+        rate => {
+            let paid = Duration::from_millis(received as u64 * 1000 / u64::from(rate));
+            limits.timeout.min(RATE_GRACE + paid)
+        }
+    };
+    tokio::time::timeout_at(started + limit, next_data(body)).await.map_err(|_| BodyError::TooSlow(limit))?
 }
 
 /// The next non-empty piece; trailers are skipped.

@@ -115,8 +115,12 @@ where
     /// Accepts for ever. May be dropped while it waits for a connection.
     async fn run(&mut self) {
         loop {
-            while self.connections.try_join_next().is_some() {}
-            let mut accepted = self.socket.accept().await;
+            let mut accepted = tokio::select! {
+                biased;
+                // Gives the memory of those that ended back.
+                Some(_) = self.connections.join_next() => continue,
+                accepted = self.socket.accept() => accepted,
+            };
             for place in 1..=ACCEPT_BATCH {
                 if !self.begin(accepted).await || place == ACCEPT_BATCH {
                     break;

@@ -111,6 +111,11 @@ impl Workers {
         Ok(())
     }
 
+    /// Runs something on one worker's thread, such as what writes out the worker's own counts.
+    pub fn spawn_on(&self, worker: usize, task: impl Future<Output = ()> + Send + 'static) {
+        self.threads[worker].handle.spawn(task);
+    }
+
     /// For each worker, a number that grows as long as it turns.
     #[must_use]
     pub fn turns(&self) -> Turns {
