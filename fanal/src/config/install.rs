@@ -8,6 +8,14 @@ use fanal_service::secret::Secret;
 use super::Config;
 
 impl Config {
+    /// Whether a process of this configuration runs the embedded ClickHouse: a collector
+    /// that only writes to Kafka has no use for tables.
+    pub(crate) fn embeds_tables(&self) -> bool {
+        let uses_tables =
+            self.event_log.kind == EventLogKind::Embedded || self.etl.is_some() || self.admin.is_some();
+        self.clickhouse.url.is_none() && uses_tables
+    }
+
     /// Bounds of lines: those of the collector, where one is configured.
     pub(crate) fn line_limits(&self, host_name: &str) -> anyhow::Result<Limits> {
         Ok(match &self.ingest {

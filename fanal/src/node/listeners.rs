@@ -83,9 +83,8 @@ pub(super) fn bind_all(config: &Config, mut handed: Handed) -> anyhow::Result<Bo
         data(delivery.sse_listen.0, "--sse, or delivery.sse_listen", "sse").map(|sockets| (sockets, files))
     });
     let admin = config.admin.as_ref().map(|admin| own(admin.listen.0, "--admin, or admin.listen"));
-    let is_embedded = config.clickhouse.url.is_none();
     let clickhouse =
-        is_embedded.then(|| own(config.clickhouse.listen.0, "--clickhouse, or clickhouse.listen"));
+        config.embeds_tables().then(|| own(config.clickhouse.listen.0, "--clickhouse, or clickhouse.listen"));
     let (http, https, sse) = (http.transpose()?, https.transpose()?, sse.transpose()?);
     let admin = admin.transpose()?;
     let clickhouse = clickhouse.transpose()?.map(TcpListener::into_std).transpose()?;
