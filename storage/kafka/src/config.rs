@@ -34,7 +34,7 @@ pub struct KafkaConfig {
     /// A batch that the brokers have not confirmed after this counts as not confirmed.
     #[serde(with = "text")]
     pub confirm_timeout: HumanDuration,
-    /// Records wait so long for others of their partition, so that batches are larger.
+    /// Records of imports wait so long for others of their partition, so that batches are larger.
     #[serde(with = "text")]
     pub linger: HumanDuration,
     /// The largest record, key and value together; also the topics' `max.message.bytes`.
@@ -43,7 +43,7 @@ pub struct KafkaConfig {
     /// The largest append, all its records together.
     #[serde(with = "text")]
     pub batch_bytes_max: ByteSize,
-    /// Bytes that wait for the brokers' confirmation; beyond it appends are refused.
+    /// Bytes that wait for the brokers' confirmation, in each thread that appends; beyond it appends are refused.
     #[serde(with = "text")]
     pub queue_bytes_max: ByteSize,
     /// What a reader of one partition fetches ahead.

@@ -193,3 +193,6 @@ fn split(address: &str) -> Result<(&str, u16), Trouble> {
     let (host, port) = address.rsplit_once(':').ok_or_else(wrong)?;
     Ok((host.trim_matches(['[', ']']), port.parse().map_err(|_| wrong())?))
 }
+
+#[cfg(test)]
+mod tests;

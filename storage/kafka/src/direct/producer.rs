@@ -23,6 +23,9 @@ use crate::metrics;
 /// Pauses between tries.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// No try begins with less time: its answer would come too late, and what brokers refuse
+/// would count as perhaps stored.
+const TRY_MIN: Duration = Duration::from_millis(50);
 /// So often a partition that does not exist is tried.
 const BRIEF_TRIES: u8 = 8;
 /// Memory of all buffers that is kept from batch to batch.
@@ -120,7 +123,8 @@ impl DirectProducer {
         let mut detail = String::new();
         let mut pause = PAUSE_MIN;
         let mut stamped = false;
-        while !self.is_decided() && Instant::now() < deadline {
+        let last_try = deadline - TRY_MIN.min(deadline.saturating_duration_since(Instant::now()));
+        while !self.is_decided() && (!stamped || Instant::now() < last_try) && Instant::now() < deadline {
             let until = deadline.min(Instant::now() + self.settings.request_timeout);
             let round = match self.ready(until).await {
                 Ok(identity) => {
@@ -132,8 +136,12 @@ impl DirectProducer {
                 Err(trouble) => Some(trouble.to_string()),
             };
             if let Some(trouble) = round {
-                self.settings.errors.set(&trouble);
-                detail = trouble;
+                // Nothing new is said while brokers are left alone after an error, nor by the
+                // try that the deadline cuts off.
+                if detail.is_empty() || (!trouble.is_empty() && Instant::now() < last_try) {
+                    self.settings.errors.set(&trouble);
+                    detail = trouble;
+                }
                 self.cluster.distrust();
                 if !self.is_decided() {
                     tokio::time::sleep_until(deadline.min(Instant::now() + pause)).await;
@@ -286,3 +294,6 @@ impl Slot {
         self.kept_bytes = 0;
     }
 }
+
+#[cfg(test)]
+mod tests;

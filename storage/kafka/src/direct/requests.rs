@@ -200,3 +200,86 @@ pub(super) fn read_sasl_authenticate<'a>(
     let message = fields.bytes()?;
     Ok((message, u64::try_from(fields.i64()?).unwrap_or(0)))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    struct Anything;
+
+    impl MetadataVisitor for Anything {
+        fn broker(&mut self, _: i32, _: &str, _: i32) {}
+        fn topic(&mut self, _: &str, _: Code) {}
+        fn partition(&mut self, _: &str, _: i32, _: i32) {}
+    }
+
+    fn read_all(answer: &[u8]) {
+        check_versions(answer).ok();
+        read_metadata(answer, &mut Anything).ok();
+        read_init_producer_id(answer).ok();
+        read_produce(answer, |_| Ok(())).ok();
+        read_sasl_handshake(answer, "PLAIN").ok();
+        read_sasl_authenticate(answer, "PLAIN").ok();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_answer_however_broken_ends_in_a_panic(
+            noise in vec(prop_oneof![4 => Just(0_u8), 1 => 1_u8..8, 1 => any::<u8>()], 0..300),
+        ) {
+            read_all(&noise);
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_anywhere_is_refused() {
+        let mut whole = Vec::new();
+        put_i32(&mut whole, 1);
+        put_string(&mut whole, "beacons");
+        put_i32(&mut whole, 1);
+        put_i32(&mut whole, 3);
+        put_i16(&mut whole, 87);
+        whole.extend_from_slice(&[0; 24]);
+        put_i32(&mut whole, 1);
+        put_i32(&mut whole, 0);
+        put_string(&mut whole, "the record's fault");
+        put_i16(&mut whole, -1);
+        let mut seen = None;
+        read_produce(&whole, |p| {
+            seen = Some((p.topic.to_owned(), p.partition, p.code, p.detail.map(str::to_owned)));
+            Ok(())
+        })
+        .unwrap();
+        let why = Some("the record's fault".to_owned());
+        assert_eq!(seen, Some(("beacons".to_owned(), 3, Code(87), why)));
+        for len in 0..whole.len() {
+            assert!(read_produce(&whole[..len], |_| Ok(())).is_err(), "{len} bytes");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_is_too_old_or_too_new_is_named() {
+        let answer = |produce: [i16; 2]| {
+            let mut answer = vec![0, 0, 0, 0, 0, 3];
+            for [key, min, max] in [[0, produce[0], produce[1]], [3, 0, 13], [22, 0, 5]] {
+                for number in [key, min, max] {
+                    put_i16(&mut answer, number);
+                }
+            }
+            answer
+        };
+        check_versions(&answer([3, 13])).unwrap();
+        for versions in [[0, 7], [9, 20]] {
+            let error = check_versions(&answer(versions)).unwrap_err().to_string();
+            assert!(
+                error.contains(&format!("versions {} to {} of Produce", versions[0], versions[1])),
+                "{error}"
+            );
+        }
+    }
+}

@@ -32,14 +32,19 @@ struct Failed {
 }
 
 impl DirectProducer {
-    /// Sends the next record batch of every open slot; what went wrong, if anything did.
+    /// Sends the next record batch of every open slot; what went wrong, if anything did:
+    /// an empty text while all leaders are left alone after an error.
     pub(super) async fn round(&mut self, until: Instant) -> Option<String> {
         let mut requests = Vec::with_capacity(self.cluster.brokers.len().min(16));
-        let mut trouble = None;
+        let (mut trouble, mut resting) = (None, false);
         for at in 0..self.cluster.brokers.len() {
             let asked = self.asked_of(self.cluster.brokers[at].id);
             let broker = &mut self.cluster.brokers[at];
-            if asked.is_empty() || broker.is_resting() {
+            if asked.is_empty() {
+                continue;
+            }
+            if broker.is_resting() {
+                resting = true;
                 continue;
             }
             let connection = broker.connection.take_if(|connection| connection.is_usable());
@@ -47,16 +52,17 @@ impl DirectProducer {
             requests.push(request(&self.settings, &self.slots, at, address, connection, asked, until));
         }
         if requests.is_empty() {
-            return Some(Trouble::NoLeader.to_string());
+            return Some(if resting { String::new() } else { Trouble::NoLeader.to_string() });
         }
         for reply in join_all(requests).await {
             trouble = self.take(reply).or(trouble);
         }
-        let ledless = |at: &&usize| self.slots[**at].is_open() && self.cluster.leader(**at) < 0;
-        if trouble.is_none() && self.active.iter().any(|at| ledless(&at)) {
-            trouble = Some(Trouble::NoLeader.to_string());
+        let unled = |at: &usize| self.slots[*at].is_open() && self.cluster.leader(*at) < 0;
+        match trouble {
+            None if resting => Some(String::new()),
+            None if self.active.iter().any(unled) => Some(Trouble::NoLeader.to_string()),
+            trouble => trouble,
         }
-        trouble
     }
 
     /// The open slots that a broker leads, as many as fit into a request.

@@ -8,11 +8,14 @@
     reason = "a test states what must hold by panicking"
 )]
 
+mod direct;
 mod failures;
 mod group;
 mod import;
 mod log;
 mod other_client;
+mod own_broker;
+mod proxy;
 mod security;
 mod support;
 mod topics;
