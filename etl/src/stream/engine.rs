@@ -67,7 +67,8 @@ pub struct Engine {
     touched: HashSet<Arc<[u8]>>,
     outcomes: Outcomes,
     pending: Vec<OutcomeRow>,
-    /// The highest append time read so far.
+    /// The highest append time read so far. Whoever reads the log passes on no time that
+    /// has not come.
     watermark_ms: u64,
     /// The offset after the last record read.
     end_offset: u64,
@@ -143,6 +144,12 @@ impl Engine {
     pub fn read_to(&mut self, offset: u64, append_time_ms: u64) {
         self.watermark_ms = self.watermark_ms.max(append_time_ms);
         self.end_offset = self.end_offset.max(offset);
+    }
+
+    /// Takes back a time that cannot have come: a state that was stored with it would
+    /// find everything late.
+    pub fn believe_to(&mut self, now_ms: u64) {
+        self.watermark_ms = self.watermark_ms.min(now_ms);
     }
 
     /// Takes the beacon record at `offset`.

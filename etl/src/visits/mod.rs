@@ -5,12 +5,13 @@
 //! stored, so that a crash repeats work and never skips it.
 
 mod checkpoint;
+mod feed;
 
 use std::time::Duration;
 
 use fanal_profiles::ProfileError;
 use fanal_storage::clickhouse::{ClickHouse, ClickHouseError, Flush};
-use fanal_storage::log::{Chunk, ReadError, Topic};
+use fanal_storage::log::{Chunk, ReadError};
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -19,7 +20,7 @@ use crate::log::{EventLogs, LogError, Source};
 use crate::metrics;
 use crate::progress::Stage;
 use crate::role::{Backoff, sleep_or_stop};
-use crate::stream::{Changed, Engine, EngineConfig, Warning};
+use crate::stream::{Changed, Engine, EngineConfig};
 use crate::workers::Assignment;
 use checkpoint::{CheckpointError, Checkpoints};
 
@@ -98,6 +99,7 @@ impl<'w> Streaming<'w> {
             }
             stored => {
                 let mut engine = stored.unwrap_or_else(|| Engine::new(config, log_start));
+                engine.believe_to((etl.clock)().saturating_add(millis(feed::STAMP_AHEAD_MAX)));
                 let write_from = checkpoint::tell(&clickhouse, &mut engine).await?;
                 (engine, write_from)
             }
@@ -164,33 +166,7 @@ impl<'w> Streaming<'w> {
     }
 
     fn take(&mut self, chunk: &Chunk) -> usize {
-        let mut records = 0;
-        for record in chunk.records() {
-            records += 1;
-            let (offset, append_time_ms) = (record.offset, record.append_time_ms);
-            let warning = match record.topic {
-                Topic::Beacons => self.engine.take(offset, append_time_ms, record.value),
-                Topic::Overflowed => {
-                    let at_ms = std::str::from_utf8(record.value).ok().and_then(|text| text.parse().ok());
-                    let at_ms = at_ms.unwrap_or(append_time_ms);
-                    self.engine.take_overflowed(offset, append_time_ms, record.key, at_ms);
-                    None
-                }
-                _ => {
-                    self.engine.read_to(offset + 1, append_time_ms);
-                    None
-                }
-            };
-            if let Some(Warning::Unreadable { offset }) = warning {
-                metrics::unreadable_record();
-                tracing::warn!(
-                    partition = %self.work.partition, offset,
-                    "a record is not a beacon; it is kept in the archive and counted"
-                );
-            }
-        }
-        self.engine.read_to(chunk.next_offset(), 0);
-        records
+        feed::feed(&mut self.engine, chunk, (self.work.etl.clock)())
     }
 
     async fn write(&mut self, changed: &Changed) -> Result<(), Failure> {
