@@ -65,6 +65,23 @@ impl EventLogs {
         }
     }
 
+    /// Partitions over which keys are spread.
+    pub(crate) fn key_partitions(&self) -> u32 {
+        match self {
+            Self::Embedded(_) => 1,
+            Self::Kafka(kafka) => kafka.config().partitions,
+        }
+    }
+
+    /// Tells the home partitions of these keys that lines of them stand elsewhere.
+    pub(crate) async fn note_elsewhere(&self, notes: &[(Vec<u8>, u64)]) -> Result<(), LogError> {
+        match self {
+            Self::Kafka(kafka) if !notes.is_empty() => Ok(kafka.note_elsewhere(notes).await?),
+            // The embedded log has one partition.
+            _ => Ok(()),
+        }
+    }
+
     /// Offset of the oldest record of a partition.
     pub(crate) async fn start_offset(&self, partition: Partition) -> Result<u64, LogError> {
         Ok(match self {

@@ -25,6 +25,8 @@ pub struct EngineConfig {
     /// Partition of the event log. Of an overflow partition everything is late: its
     /// visitors are at home elsewhere, and only a rebuild sees all of their events.
     pub partition: Partition,
+    /// Partitions over which keys are spread; 1 where there is one only.
+    pub key_partitions: u32,
     /// How long after its event time a record may reach the log and still be
     /// streamed; what comes later waits for a rebuild.
     pub allowed_lateness_ms: u64,
@@ -67,6 +69,9 @@ pub struct Engine {
     touched: HashSet<Arc<[u8]>>,
     outcomes: Outcomes,
     pending: Vec<OutcomeRow>,
+    /// Keys of other partitions that records were read of since the last flush, with
+    /// their first and last event time.
+    strays: BTreeMap<Vec<u8>, (u64, u64)>,
     /// The highest append time read so far. Whoever reads the log passes on no time that
     /// has not come.
     watermark_ms: u64,
@@ -108,6 +113,7 @@ impl Engine {
             touched: HashSet::new(),
             outcomes: Outcomes::default(),
             pending: Vec::new(),
+            strays: BTreeMap::new(),
             watermark_ms: 0,
             end_offset: first_offset,
             flushed_offset: first_offset,
@@ -169,6 +175,12 @@ impl Engine {
         }
         let mut key = Vec::with_capacity(beacon.site_code.len() + 1 + beacon.visitor().len());
         fanal_model::record_key(&mut key, beacon.site_code, beacon.visitor());
+        if !self.is_home(&key) {
+            // As on the overflow topic; only nobody has told the home partition yet.
+            self.outcomes.count(beacon.site_code, event.at_ms(), "late", 1);
+            self.stray(key, event.at_ms());
+            return None;
+        }
         if event.at_ms() < self.horizon_ms() {
             self.outcomes.count(beacon.site_code, event.at_ms(), "late", 1);
             // Also of a visitor without a state: the next flush forgets it if the
@@ -188,6 +200,17 @@ impl Engine {
             self.pending.push(rows::duplicate_row(self.config.partition, offset, &beacon, 0, false));
         }
         None
+    }
+
+    /// Whether all of this visitor is built here. A program with a partitioner of its
+    /// own may put records elsewhere, and two engines must not build one visitor.
+    fn is_home(&self, key: &[u8]) -> bool {
+        fanal_kafka::partition_of(key, self.config.key_partitions) == self.config.partition.index()
+    }
+
+    fn stray(&mut self, key: Vec<u8>, at_ms: u64) {
+        let (first_ms, last_ms) = self.strays.entry(key).or_insert((at_ms, at_ms));
+        (*first_ms, *last_ms) = ((*first_ms).min(at_ms), (*last_ms).max(at_ms));
     }
 
     /// Notes that a line of this key, received at `at_ms`, stands where this engine
@@ -255,7 +278,14 @@ impl Engine {
         for outcome in &mut flush.outcomes {
             outcome.version = version;
         }
-        Changed { tables: flush, profiles }
+        let mut notes = Vec::new();
+        for (key, (first_ms, last_ms)) in std::mem::take(&mut self.strays) {
+            if last_ms > first_ms {
+                notes.push((key.clone(), first_ms));
+            }
+            notes.push((key, last_ms));
+        }
+        Changed { tables: flush, profiles, notes }
     }
 
     /// Visits that the table has beyond the checkpoint: whatever of them the

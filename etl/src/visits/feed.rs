@@ -69,7 +69,7 @@ mod tests {
     const NOW: u64 = 1_760_000_000_000;
     const YEAR_MS: u64 = 365 * 86_400_000;
     const CONFIG: EngineConfig =
-        EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: 120_000 };
+        EngineConfig { partition: Partition::EMBEDDED, key_partitions: 1, allowed_lateness_ms: 120_000 };
 
     fn beacon(at_ms: u64, nonce: u32) -> Vec<u8> {
         let line = format!(

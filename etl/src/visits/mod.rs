@@ -83,7 +83,11 @@ impl<'w> Streaming<'w> {
     async fn start(work: &'w Assignment) -> Result<Self, Failure> {
         let (etl, partition) = (&work.etl, work.partition);
         let clickhouse = etl.clickhouse();
-        let config = EngineConfig { partition, allowed_lateness_ms: millis(etl.config.allowed_lateness) };
+        let config = EngineConfig {
+            partition,
+            key_partitions: etl.log.key_partitions(),
+            allowed_lateness_ms: millis(etl.config.allowed_lateness),
+        };
         let checkpoints = Checkpoints::new(etl.checkpoints.clone(), partition);
         let log_start = etl.log.start_offset(partition).await?;
         let stored = checkpoints.load(config).await?.filter(|engine| engine.end_offset() >= log_start);
@@ -174,6 +178,8 @@ impl<'w> Streaming<'w> {
             if self.noted_at.elapsed() > FENCE_AFTER {
                 self.note(self.noted).await?;
             }
+            // Before the rows: what asks for a rebuild waits for the homes to know.
+            self.work.etl.log.note_elsewhere(&changed.notes).await?;
             let began = Instant::now();
             self.insist(changed).await?;
             metrics::flushed(&changed.tables, began.elapsed());

@@ -18,6 +18,7 @@ mod hot;
 mod import;
 mod metrics;
 mod murmur;
+mod note;
 mod offsets;
 mod pending;
 mod producer;
