@@ -152,11 +152,11 @@ impl Source {
         }
     }
 
-    /// Whether nothing more is to be read now.
-    pub(crate) fn is_at_end(&self) -> bool {
+    /// Whether nothing more is to be read now; not while the log cannot be reached.
+    pub(crate) async fn is_at_end(&mut self) -> bool {
         match self {
             Self::Embedded(reader, log) => reader.position() >= log.end_offset(),
-            Self::Kafka(reader) => reader.is_at_end(),
+            Self::Kafka(reader) => reader.reached_end().await,
         }
     }
 }

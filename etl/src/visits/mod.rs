@@ -162,7 +162,7 @@ impl<'w> Streaming<'w> {
         while records < config.flush_records_max {
             tokio::select! {
                 chunk = self.source.next(READ_BYTES) => records += self.take(&chunk?),
-                () = tokio::time::sleep_until(deadline) => return Ok(self.source.is_at_end()),
+                () = tokio::time::sleep_until(deadline) => return Ok(self.source.is_at_end().await),
                 () = self.work.stop.stopped() => return Ok(false),
             }
         }

@@ -25,6 +25,7 @@ mod producer;
 mod reader;
 mod record;
 mod topics;
+mod watch;
 
 pub use config::{Compression, ConfigProblem, KafkaConfig, SaslMechanism, SaslSection, TlsSection};
 pub use context::{Change, Released};
