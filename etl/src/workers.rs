@@ -20,6 +20,8 @@ use crate::role::{Backoff, Etl};
 /// A worker that does not end in this time is cut off: what it does after that is
 /// refused by the fence of its commits.
 const END_WITHIN: Duration = Duration::from_secs(15);
+/// The group is given so long to hear that a member leaves.
+const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 const FAMILIES: [Family; 3] = [Family::Beacons, Family::Dead, Family::Overflow];
 
 /// What a worker is given. Clones are the same worker's.
@@ -127,6 +129,14 @@ impl Group {
         }
         let all: Vec<Partition> = self.workers.keys().copied().collect();
         self.end(&all).await;
+        // A process that ends without a word keeps its partitions idle until the group
+        // misses it. Brokers that are away are not waited for.
+        if membership.last_error().is_none() {
+            let left = tokio::time::timeout(LEAVE_WITHIN, Membership::clone(&membership).leave()).await;
+            if left.is_err() {
+                tracing::warn!(stage = self.stage.name(), "group not left in time; it notices by itself");
+            }
+        }
     }
 
     fn begin<W, F>(&mut self, partition: Partition, membership: &Arc<Membership>, work: &W)
