@@ -10,6 +10,7 @@ use std::time::Duration;
 use clickhouse::Row;
 use fanal_service::stop::Stop;
 use fanal_storage::clickhouse::{ClickHouse, ClickHouseError};
+use fanal_storage::log::{Family, Partition};
 use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::Instant;
@@ -101,9 +102,10 @@ async fn rebuild_marked(etl: &Etl, clickhouse: &ClickHouse, stop: &Stop) -> Resu
     }
     // Marks up to here are whole, and the archive will hold what they count.
     let visited = etl.all_reached(Stage::Visits).await?;
-    etl.seal(&visited).await?;
+    let wanted = to_seal(&marked_partitions(clickhouse, &visited).await?, &visited);
+    etl.seal(&wanted).await?;
     tokio::select! {
-        archived = etl.wait(Stage::Archive, &visited) => archived?,
+        archived = etl.wait(Stage::Archive, &wanted) => archived?,
         () = stop.stopped() => return Ok(()),
     }
     let marks = marks(clickhouse, Some(&visited)).await?;
@@ -164,6 +166,32 @@ async fn marks(clickhouse: &ClickHouse, before: Option<&Offsets>) -> Result<Vec<
     clickhouse.fetch_all("list marked days", &sql).await
 }
 
+/// The partitions that marks of records before these offsets stand in.
+async fn marked_partitions(
+    clickhouse: &ClickHouse,
+    before: &Offsets,
+) -> Result<BTreeSet<u32>, ClickHouseError> {
+    let sql = format!(
+        "SELECT DISTINCT log_partition FROM outcome_rows FINAL \
+         WHERE outcome IN ('late', 'stale') AND version <= {}",
+        versions(before, streamed_version)
+    );
+    Ok(clickhouse.fetch_all::<u32>("list marked partitions", &sql).await?.into_iter().collect())
+}
+
+/// What has to be in the archive before the marks of these partitions are worked off: they
+/// themselves, and of the overflow also the homes, which may be any. Others keep their
+/// files open: a seal for each rebuild would leave them many small ones.
+fn to_seal(marked: &BTreeSet<u32>, visited: &Offsets) -> Offsets {
+    let is_overflow =
+        |(p, _): &(&Partition, &u64)| p.family() == Family::Overflow && marked.contains(&p.number());
+    let any_home = visited.iter().any(|entry| is_overflow(&entry));
+    let wanted = |partition: &Partition| {
+        marked.contains(&partition.number()) || (any_home && partition.family() == Family::Beacons)
+    };
+    visited.iter().filter(|(partition, _)| wanted(partition)).map(|(p, at)| (*p, *at)).collect()
+}
+
 /// A version for each partition, by the column `log_partition`; none for others.
 fn versions(ends: &Offsets, version: fn(u64) -> u64) -> String {
     version_by_partition(ends.iter().map(|(p, end)| (p.number(), version(*end))))
@@ -214,6 +242,22 @@ async fn clear(clickhouse: &ClickHouse, marks: &[Mark], visited: &Offsets) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_partitions_of_marked_records_and_their_homes_are_sealed() {
+        let at = |family, index| Partition::new(family, index).unwrap();
+        let (home, other) = (at(Family::Beacons, 0), at(Family::Beacons, 1));
+        let (dead, hot, calm) = (at(Family::Dead, 0), at(Family::Overflow, 0), at(Family::Overflow, 1));
+        let visited = Offsets::from([(home, 10), (other, 20), (dead, 30), (hot, 40), (calm, 50)]);
+        let sealed = |marked: &[Partition]| -> Vec<Partition> {
+            let marked = marked.iter().map(|partition| partition.number()).collect();
+            to_seal(&marked, &visited).into_keys().collect()
+        };
+        assert_eq!(sealed(&[home]), [home]);
+        assert_eq!(sealed(&[other]), [other]);
+        assert_eq!(sealed(&[hot]), [home, other, hot]);
+        assert!(sealed(&[]).is_empty());
+    }
 
     #[test]
     fn neighbouring_marks_become_one_request() {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use fanal_model::SiteCode;
 use fanal_profiles::ProfileBatch;
 use fanal_storage::archive::read_beacon;
 use fanal_storage::clickhouse::{Flush, OutcomeRow};
@@ -217,6 +218,14 @@ impl Engine {
     /// does not see it.
     pub fn take_overflowed(&mut self, offset: u64, append_time_ms: u64, key: &[u8], at_ms: u64) {
         self.read_to(offset + 1, append_time_ms);
+        let (site_code, _) = split_key(key);
+        if SiteCode::parse(&site_code).is_err() {
+            // Nobody's visitor.
+            return;
+        }
+        // A mark here as well: what the tables hold of this visitor has versions of this
+        // partition, so a rebuild must have read the archive of this one too.
+        self.outcomes.count(&site_code, at_ms, "stale", 0);
         self.touch(key.to_vec()).state.miss(at_ms);
     }
 
