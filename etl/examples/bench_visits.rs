@@ -83,8 +83,10 @@ fn fold(beacons: &[Vec<u8>], policy: &VisitPolicy) -> (f64, u64, u64) {
 /// Seconds and distinct visits written of one pass through the engine.
 fn stream(in_time: &[&Vec<u8>], policy: &VisitPolicy) -> (f64, u64) {
     let began = Instant::now();
-    let mut engine =
-        Engine::new(EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: 120_000 }, 0);
+    let mut engine = Engine::new(
+        EngineConfig { partition: Partition::EMBEDDED, key_partitions: 1, allowed_lateness_ms: 120_000 },
+        0,
+    );
     let mut rows = std::collections::HashSet::new();
     for (offset, bytes) in (0..).zip(in_time) {
         let at_ms = Beacon::decode(bytes).unwrap().received_at_ms;

@@ -65,6 +65,23 @@ impl EventLogs {
         }
     }
 
+    /// Partitions over which keys are spread.
+    pub(crate) fn key_partitions(&self) -> u32 {
+        match self {
+            Self::Embedded(_) => 1,
+            Self::Kafka(kafka) => kafka.config().partitions,
+        }
+    }
+
+    /// Tells the home partitions of these keys that lines of them stand elsewhere.
+    pub(crate) async fn note_elsewhere(&self, notes: &[(Vec<u8>, u64)]) -> Result<(), LogError> {
+        match self {
+            Self::Kafka(kafka) if !notes.is_empty() => Ok(kafka.note_elsewhere(notes).await?),
+            // The embedded log has one partition.
+            _ => Ok(()),
+        }
+    }
+
     /// Offset of the oldest record of a partition.
     pub(crate) async fn start_offset(&self, partition: Partition) -> Result<u64, LogError> {
         Ok(match self {
@@ -128,6 +145,14 @@ impl Source {
         }
     }
 
+    /// Why nothing comes, if the log cannot be reached.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        match self {
+            Self::Embedded(..) => None,
+            Self::Kafka(reader) => reader.last_error(),
+        }
+    }
+
     pub(crate) fn position(&self) -> u64 {
         match self {
             Self::Embedded(reader, _) => reader.position(),
@@ -135,11 +160,11 @@ impl Source {
         }
     }
 
-    /// Whether nothing more is to be read now.
-    pub(crate) fn is_at_end(&self) -> bool {
+    /// Whether nothing more is to be read now; not while the log cannot be reached.
+    pub(crate) async fn is_at_end(&mut self) -> bool {
         match self {
             Self::Embedded(reader, log) => reader.position() >= log.end_offset(),
-            Self::Kafka(reader) => reader.is_at_end(),
+            Self::Kafka(reader) => reader.reached_end().await,
         }
     }
 }

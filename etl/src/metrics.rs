@@ -32,6 +32,11 @@ pub(crate) fn unreadable_record() {
     counter!("etl_unreadable_records_total").increment(1);
 }
 
+/// Records whose log says that they were appended in the future.
+pub(crate) fn stamped_ahead(records: u64) {
+    counter!("etl_records_stamped_ahead_total").increment(records);
+}
+
 pub(crate) fn rebuilt(events: u64, took: Duration) {
     counter!("etl_rebuilt_events_total").increment(events);
     histogram!("etl_rebuild_seconds").record(took.as_secs_f64());

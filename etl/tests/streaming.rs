@@ -10,7 +10,7 @@ mod tables;
 use fanal_etl::stream::{Engine, EngineConfig};
 use fanal_etl::visit::VisitPolicy;
 use fanal_model::{Beacon, Source};
-use fanal_storage::log::Partition;
+use fanal_storage::log::{Family, Partition};
 use proptest::prelude::*;
 use tables::Tables;
 use twin::{Plain, PlainVisit};
@@ -97,7 +97,7 @@ fn encode(made: &Made) -> Vec<u8> {
 }
 
 fn config() -> EngineConfig {
-    EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: LATENESS }
+    EngineConfig { partition: Partition::EMBEDDED, key_partitions: 1, allowed_lateness_ms: LATENESS }
 }
 
 /// Streams `log` in batches of these sizes; at a size of 0 the process is killed
@@ -186,7 +186,7 @@ proptest! {
         // folded as soon as time moves on.
         let mut log: Vec<Vec<u8>> = events.iter().map(encode).collect();
         log.sort_by_key(|record| Beacon::decode(record).unwrap().received_at_ms);
-        let tight = EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: 0 };
+        let tight = EngineConfig { partition: Partition::EMBEDDED, key_partitions: 1, allowed_lateness_ms: 0 };
         let mut engine = Engine::new(tight, 0);
         let mut tables = Tables::default();
         let mut sizes = batches.iter().copied().cycle();
@@ -222,7 +222,7 @@ fn a_late_record_is_counted_once_and_asks_for_a_rebuild() {
     let mut tables = Tables::default();
     let event =
         |at_ms, nonce| encode(&Made { at_ms, visitor: 0, line_number: 0, kind: 0, nonce, alone: true });
-    let config = EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: MINUTE };
+    let config = EngineConfig { allowed_lateness_ms: MINUTE, ..config() };
     let mut engine = Engine::new(config, 0);
     engine.take(0, START, &event(START, 1));
     engine.take(1, START + 5 * MINUTE, &event(START + 5 * MINUTE, 2));
@@ -237,6 +237,48 @@ fn a_late_record_is_counted_once_and_asks_for_a_rebuild() {
     let stale: Vec<_> = flush.outcomes.iter().filter(|row| row.outcome == "stale").collect();
     assert_eq!(stale.len(), 1);
     assert_eq!(u64::from(stale[0].minute) * 1000, (START + MINUTE) / MINUTE * MINUTE);
+}
+
+fn stale(flush: fanal_storage::clickhouse::Flush) -> usize {
+    flush.outcomes.iter().filter(|row| row.outcome == "stale").count()
+}
+
+#[test]
+fn a_visitor_is_built_in_its_own_partition_alone() {
+    const PARTITIONS: u32 = 4;
+    let visitor =
+        |visitor, at_ms, nonce| encode(&Made { at_ms, visitor, line_number: 0, kind: 0, nonce, alone: true });
+    let config = |index| EngineConfig {
+        partition: Partition::new(Family::Beacons, index).unwrap(),
+        key_partitions: PARTITIONS,
+        allowed_lateness_ms: LATENESS,
+    };
+    let home = fanal_kafka::partition_of(b"site\0v0", PARTITIONS);
+    let mut found = Vec::new();
+    for index in 0..PARTITIONS {
+        let mut engine = Engine::new(config(index), 0);
+        engine.take(0, START, &visitor(0, START, 1));
+        engine.take(1, START, &visitor(0, START + MINUTE, 2));
+        let changed = engine.flush(None, &|_: &str| policy());
+        let late: u64 =
+            changed.tables.outcomes.iter().filter(|row| row.outcome == "late").map(|row| row.count).sum();
+        if index == home {
+            assert_eq!((changed.tables.events.len(), late, changed.notes.len()), (2, 0, 0));
+        } else {
+            assert_eq!((changed.tables.events.len(), changed.tables.visits.len(), late), (0, 0, 2));
+            found = changed.notes;
+            assert!(engine.flush(None, &|_: &str| policy()).notes.is_empty(), "told twice");
+        }
+    }
+    // The home asks for another rebuild when its own visit, which misses them, is over.
+    assert_eq!(found, [(b"site\0v0".to_vec(), START), (b"site\0v0".to_vec(), START + MINUTE)]);
+    let mut engine = Engine::new(config(home), 0);
+    engine.take(0, START + 2 * MINUTE, &visitor(0, START + 2 * MINUTE, 3));
+    for (offset, (key, at_ms)) in (1..).zip(&found) {
+        engine.take_overflowed(offset, START + 2 * MINUTE, key, *at_ms);
+    }
+    assert_eq!(stale(engine.flush(None, &|_: &str| policy()).tables), 2);
+    assert_eq!(stale(engine.flush(Some(START + 2000 * MINUTE), &|_: &str| policy()).tables), 1);
 }
 
 #[test]
@@ -280,7 +322,7 @@ fn a_visit_that_begins_with_a_late_event_of_an_unknown_visitor_is_marked_again()
     let mut tables = Tables::default();
     let event =
         |at_ms, nonce| encode(&Made { at_ms, visitor: 0, line_number: 0, kind: 0, nonce, alone: true });
-    let config = EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: MINUTE };
+    let config = EngineConfig { allowed_lateness_ms: MINUTE, ..config() };
     let mut engine = Engine::new(config, 0);
     // The rebuild puts both into one visit; streaming knows only the second.
     engine.take(0, START + 5 * MINUTE, &event(START, 1));
@@ -298,10 +340,7 @@ fn a_visit_that_begins_with_a_late_event_of_an_unknown_visitor_is_marked_again()
 #[test]
 fn a_late_event_is_forgotten_when_nothing_can_follow_it() {
     let event = |at_ms| encode(&Made { at_ms, visitor: 0, line_number: 0, kind: 0, nonce: 1, alone: true });
-    let config = EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: MINUTE };
-    let stale = |flush: fanal_storage::clickhouse::Flush| {
-        flush.outcomes.into_iter().filter(|row| row.outcome == "stale").count()
-    };
+    let config = EngineConfig { allowed_lateness_ms: MINUTE, ..config() };
     // Of another day: its own mark is all there is to do.
     let mut engine = Engine::new(config, 0);
     engine.take(0, START + 1440 * MINUTE, &event(START));
@@ -323,8 +362,10 @@ fn a_visit_ends_for_the_same_reason_whenever_that_is_looked_at() {
     let page =
         |at_ms, nonce| encode(&Made { at_ms, visitor: 0, line_number: 0, kind: 0, nonce, alone: true });
     let end_reason = |steps: &[u64]| {
-        let mut engine =
-            Engine::new(EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: 0 }, 0);
+        let mut engine = Engine::new(
+            EngineConfig { partition: Partition::EMBEDDED, key_partitions: 1, allowed_lateness_ms: 0 },
+            0,
+        );
         let mut tables = Tables::default();
         engine.take(0, START, &page(START, 1));
         engine.take(1, START + 20 * MINUTE, &page(START + 20 * MINUTE, 2));
@@ -343,7 +384,7 @@ fn a_visit_ends_for_the_same_reason_whenever_that_is_looked_at() {
 fn a_visit_whose_beginning_was_trimmed_asks_for_a_rebuild_at_once_and_at_its_end() {
     let page =
         |at_ms, nonce| encode(&Made { at_ms, visitor: 0, line_number: 0, kind: 0, nonce, alone: true });
-    let config = EngineConfig { partition: Partition::EMBEDDED, allowed_lateness_ms: MINUTE };
+    let config = EngineConfig { allowed_lateness_ms: MINUTE, ..config() };
     let mut engine = Engine::without_beginning(config, 500);
     engine.take(500, START, &page(START, 1));
     let stale = |flush: &fanal_storage::clickhouse::Flush| {

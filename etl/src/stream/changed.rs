@@ -15,12 +15,15 @@ use crate::visit::VisitorEvent;
 pub struct Changed {
     pub tables: Flush,
     pub profiles: ProfileBatch,
+    /// Keys at home in other partitions, and times of their lines that stand in this one:
+    /// their own partitions are told before anything is written.
+    pub notes: Vec<(Vec<u8>, u64)>,
 }
 
 impl Changed {
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.tables.is_empty() && self.profiles.is_empty()
+        self.tables.is_empty() && self.profiles.is_empty() && self.notes.is_empty()
     }
 }
 

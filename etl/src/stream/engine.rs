@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use fanal_model::SiteCode;
 use fanal_profiles::ProfileBatch;
 use fanal_storage::archive::read_beacon;
 use fanal_storage::clickhouse::{Flush, OutcomeRow};
@@ -25,6 +26,8 @@ pub struct EngineConfig {
     /// Partition of the event log. Of an overflow partition everything is late: its
     /// visitors are at home elsewhere, and only a rebuild sees all of their events.
     pub partition: Partition,
+    /// Partitions over which keys are spread; 1 where there is one only.
+    pub key_partitions: u32,
     /// How long after its event time a record may reach the log and still be
     /// streamed; what comes later waits for a rebuild.
     pub allowed_lateness_ms: u64,
@@ -67,12 +70,18 @@ pub struct Engine {
     touched: HashSet<Arc<[u8]>>,
     outcomes: Outcomes,
     pending: Vec<OutcomeRow>,
-    /// The highest append time read so far.
+    /// Keys of other partitions that records were read of since the last flush, with
+    /// their first and last event time.
+    strays: BTreeMap<Vec<u8>, (u64, u64)>,
+    /// The highest append time read so far. Whoever reads the log passes on no time that
+    /// has not come.
     watermark_ms: u64,
     /// The offset after the last record read.
     end_offset: u64,
     /// The value of `end_offset` at the last flush.
     flushed_offset: u64,
+    /// Somebody who was cut off may still write rows of records before this offset.
+    suspect_until: u64,
     /// What came before the first record is not known: visits that were open
     /// then are built in part and need a rebuild.
     lacks_beginning: bool,
@@ -107,9 +116,11 @@ impl Engine {
             touched: HashSet::new(),
             outcomes: Outcomes::default(),
             pending: Vec::new(),
+            strays: BTreeMap::new(),
             watermark_ms: 0,
             end_offset: first_offset,
             flushed_offset: first_offset,
+            suspect_until: 0,
             lacks_beginning: false,
             beginning_until_ms: 0,
         }
@@ -145,6 +156,24 @@ impl Engine {
         self.end_offset = self.end_offset.max(offset);
     }
 
+    /// Marks the days of records before `offset` as `cut_off`: who worked here before did
+    /// not end by itself, and rows that it had sent may arrive after the tables were asked.
+    pub fn suspect(&mut self, offset: u64) {
+        self.suspect_until = offset;
+    }
+
+    /// Whether records are still to be read whose days are to be marked.
+    #[must_use]
+    pub fn is_suspicious(&self) -> bool {
+        self.end_offset < self.suspect_until
+    }
+
+    /// Takes back a time that cannot have come: a state that was stored with it would
+    /// find everything late.
+    pub fn believe_to(&mut self, now_ms: u64) {
+        self.watermark_ms = self.watermark_ms.min(now_ms);
+    }
+
     /// Takes the beacon record at `offset`.
     pub fn take(&mut self, offset: u64, append_time_ms: u64, value: &[u8]) -> Option<Warning> {
         self.read_to(offset + 1, append_time_ms);
@@ -162,6 +191,15 @@ impl Engine {
         }
         let mut key = Vec::with_capacity(beacon.site_code.len() + 1 + beacon.visitor().len());
         fanal_model::record_key(&mut key, beacon.site_code, beacon.visitor());
+        if !self.is_home(&key) {
+            // As on the overflow topic; only nobody has told the home partition yet.
+            self.outcomes.count(beacon.site_code, event.at_ms(), "late", 1);
+            self.stray(key, event.at_ms());
+            return None;
+        }
+        if offset < self.suspect_until {
+            self.outcomes.count(beacon.site_code, event.at_ms(), "cut_off", 0);
+        }
         if event.at_ms() < self.horizon_ms() {
             self.outcomes.count(beacon.site_code, event.at_ms(), "late", 1);
             // Also of a visitor without a state: the next flush forgets it if the
@@ -183,10 +221,29 @@ impl Engine {
         None
     }
 
+    /// Whether all of this visitor is built here. A program with a partitioner of its
+    /// own may put records elsewhere, and two engines must not build one visitor.
+    fn is_home(&self, key: &[u8]) -> bool {
+        fanal_kafka::partition_of(key, self.config.key_partitions) == self.config.partition.index()
+    }
+
+    fn stray(&mut self, key: Vec<u8>, at_ms: u64) {
+        let (first_ms, last_ms) = self.strays.entry(key).or_insert((at_ms, at_ms));
+        (*first_ms, *last_ms) = ((*first_ms).min(at_ms), (*last_ms).max(at_ms));
+    }
+
     /// Notes that a line of this key, received at `at_ms`, stands where this engine
     /// does not see it.
     pub fn take_overflowed(&mut self, offset: u64, append_time_ms: u64, key: &[u8], at_ms: u64) {
         self.read_to(offset + 1, append_time_ms);
+        let (site_code, _) = split_key(key);
+        if SiteCode::parse(&site_code).is_err() {
+            // Nobody's visitor.
+            return;
+        }
+        // A mark here as well: what the tables hold of this visitor has versions of this
+        // partition, so a rebuild must have read the archive of this one too.
+        self.outcomes.count(&site_code, at_ms, "stale", 0);
         self.touch(key.to_vec()).state.miss(at_ms);
     }
 
@@ -248,7 +305,14 @@ impl Engine {
         for outcome in &mut flush.outcomes {
             outcome.version = version;
         }
-        Changed { tables: flush, profiles }
+        let mut notes = Vec::new();
+        for (key, (first_ms, last_ms)) in std::mem::take(&mut self.strays) {
+            if last_ms > first_ms {
+                notes.push((key.clone(), first_ms));
+            }
+            notes.push((key, last_ms));
+        }
+        Changed { tables: flush, profiles, notes }
     }
 
     /// Visits that the table has beyond the checkpoint: whatever of them the

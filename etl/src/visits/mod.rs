@@ -5,12 +5,13 @@
 //! stored, so that a crash repeats work and never skips it.
 
 mod checkpoint;
+mod feed;
 
 use std::time::Duration;
 
 use fanal_profiles::ProfileError;
 use fanal_storage::clickhouse::{ClickHouse, ClickHouseError, Flush};
-use fanal_storage::log::{Chunk, ReadError, Topic};
+use fanal_storage::log::{Chunk, ReadError};
 use thiserror::Error;
 use tokio::time::Instant;
 
@@ -19,7 +20,7 @@ use crate::log::{EventLogs, LogError, Source};
 use crate::metrics;
 use crate::progress::Stage;
 use crate::role::{Backoff, sleep_or_stop};
-use crate::stream::{Changed, Engine, EngineConfig, Warning};
+use crate::stream::{Changed, Engine, EngineConfig};
 use crate::workers::Assignment;
 use checkpoint::{CheckpointError, Checkpoints};
 
@@ -82,9 +83,16 @@ impl<'w> Streaming<'w> {
     async fn start(work: &'w Assignment) -> Result<Self, Failure> {
         let (etl, partition) = (&work.etl, work.partition);
         let clickhouse = etl.clickhouse();
-        let config = EngineConfig { partition, allowed_lateness_ms: millis(etl.config.allowed_lateness) };
+        let config = EngineConfig {
+            partition,
+            key_partitions: etl.log.key_partitions(),
+            allowed_lateness_ms: millis(etl.config.allowed_lateness),
+        };
         let checkpoints = Checkpoints::new(etl.checkpoints.clone(), partition);
         let log_start = etl.log.start_offset(partition).await?;
+        // A process alone on its log has its ClickHouse beside it, which ends with it.
+        let has_predecessor = matches!(etl.log, EventLogs::Kafka(_))
+            && etl.all_reached(Stage::Visits).await?.contains_key(&partition);
         let stored = checkpoints.load(config).await?.filter(|engine| engine.end_offset() >= log_start);
         let (engine, write_from) = match stored {
             None if log_start > 0 => {
@@ -98,10 +106,16 @@ impl<'w> Streaming<'w> {
             }
             stored => {
                 let mut engine = stored.unwrap_or_else(|| Engine::new(config, log_start));
+                engine.believe_to((etl.clock)().saturating_add(millis(feed::STAMP_AHEAD_MAX)));
                 let write_from = checkpoint::tell(&clickhouse, &mut engine).await?;
                 (engine, write_from)
             }
         };
+        let mut engine = engine;
+        if has_predecessor && checkpoints.take_stopped().await? != Some(engine.end_offset()) {
+            tracing::warn!(%partition, "the last worker was cut off; its days are looked at again later");
+            engine.suspect(etl.log.end_offset(partition).await?);
+        }
         let source = etl.log.reader(partition, engine.end_offset()).await?;
         let noted = engine.end_offset();
         work.commits.commit(partition, noted).await?;
@@ -124,6 +138,7 @@ impl<'w> Streaming<'w> {
         let (etl, stop) = (&self.work.etl, &self.work.stop);
         loop {
             let is_caught_up = self.gather().await?;
+            self.work.log_trouble(self.source.last_error());
             if self.engine.end_offset() < self.write_from && !is_caught_up {
                 if stop.is_stopped() {
                     // Nothing was written and nothing stored: the next start replays it.
@@ -143,6 +158,9 @@ impl<'w> Streaming<'w> {
                 self.store().await?;
             }
             if is_stopping {
+                if !self.engine.is_suspicious() {
+                    self.checkpoints.note_stopped().await?;
+                }
                 return Ok(());
             }
         }
@@ -156,7 +174,7 @@ impl<'w> Streaming<'w> {
         while records < config.flush_records_max {
             tokio::select! {
                 chunk = self.source.next(READ_BYTES) => records += self.take(&chunk?),
-                () = tokio::time::sleep_until(deadline) => return Ok(self.source.is_at_end()),
+                () = tokio::time::sleep_until(deadline) => return Ok(self.source.is_at_end().await),
                 () = self.work.stop.stopped() => return Ok(false),
             }
         }
@@ -164,33 +182,7 @@ impl<'w> Streaming<'w> {
     }
 
     fn take(&mut self, chunk: &Chunk) -> usize {
-        let mut records = 0;
-        for record in chunk.records() {
-            records += 1;
-            let (offset, append_time_ms) = (record.offset, record.append_time_ms);
-            let warning = match record.topic {
-                Topic::Beacons => self.engine.take(offset, append_time_ms, record.value),
-                Topic::Overflowed => {
-                    let at_ms = std::str::from_utf8(record.value).ok().and_then(|text| text.parse().ok());
-                    let at_ms = at_ms.unwrap_or(append_time_ms);
-                    self.engine.take_overflowed(offset, append_time_ms, record.key, at_ms);
-                    None
-                }
-                _ => {
-                    self.engine.read_to(offset + 1, append_time_ms);
-                    None
-                }
-            };
-            if let Some(Warning::Unreadable { offset }) = warning {
-                metrics::unreadable_record();
-                tracing::warn!(
-                    partition = %self.work.partition, offset,
-                    "a record is not a beacon; it is kept in the archive and counted"
-                );
-            }
-        }
-        self.engine.read_to(chunk.next_offset(), 0);
-        records
+        feed::feed(&mut self.engine, chunk, (self.work.etl.clock)())
     }
 
     async fn write(&mut self, changed: &Changed) -> Result<(), Failure> {
@@ -198,6 +190,8 @@ impl<'w> Streaming<'w> {
             if self.noted_at.elapsed() > FENCE_AFTER {
                 self.note(self.noted).await?;
             }
+            // Before the rows: what asks for a rebuild waits for the homes to know.
+            self.work.etl.log.note_elsewhere(&changed.notes).await?;
             let began = Instant::now();
             self.insist(changed).await?;
             metrics::flushed(&changed.tables, began.elapsed());

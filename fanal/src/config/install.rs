@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use fanal_parser::Limits;
 use fanal_service::secret::Secret;
 
-use super::Config;
+use super::{Config, EventLogKind};
 
 impl Config {
     /// Whether a process of this configuration runs the embedded ClickHouse: a collector

@@ -14,6 +14,7 @@ use crate::config::KafkaConfig;
 use crate::error::KafkaError;
 use crate::group::Membership;
 use crate::import::ImportLog;
+use crate::note::{self, Notes};
 use crate::offsets::{Offsets, Stage};
 use crate::producer::KafkaLog;
 use crate::reader::KafkaReader;
@@ -33,6 +34,7 @@ pub(crate) struct Inner {
     pub(crate) base: ClientConfig,
     pub(crate) topics: Topics,
     pub(crate) offsets: Offsets,
+    pub(crate) notes: Notes,
     admin: Elsewhere<AdminClient<Plain>>,
     ask: Ask,
     log: KafkaLog,
@@ -61,7 +63,8 @@ impl Kafka {
         let ask = Arc::new(Elsewhere::new(asking.create_with_context(context()).map_err(made)?));
         let log = KafkaLog::open(&config, &topics)?;
         let offsets = Offsets::new(&base, &config, Arc::clone(&ask));
-        let inner = Arc::new(Inner { config, base, topics, offsets, admin, ask, log });
+        let notes = Notes::default();
+        let inner = Arc::new(Inner { config, base, topics, offsets, notes, admin, ask, log });
         serve(Arc::downgrade(&inner)).map_err(|e| KafkaError::Client(e.to_string()))?;
         Ok(Self { inner })
     }
@@ -147,6 +150,12 @@ impl Kafka {
     /// after it.
     pub async fn seal(&self, partition: Partition) -> Result<u64, AppendError> {
         self.inner.log.seal(partition).await
+    }
+
+    /// Tells the own partitions of these keys that lines of them, received at these
+    /// times, stand elsewhere. May be repeated.
+    pub async fn note_elsewhere(&self, notes: &[(Vec<u8>, u64)]) -> Result<(), KafkaError> {
+        note::write(&self.inner, notes).await
     }
 
     /// Joins the group of `stage` for the topics of `families`.

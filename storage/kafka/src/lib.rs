@@ -20,6 +20,7 @@ mod import;
 mod load;
 mod metrics;
 mod murmur;
+mod note;
 mod offsets;
 mod producer;
 mod reader;
@@ -27,6 +28,7 @@ mod record;
 mod room;
 mod topics;
 mod transaction;
+mod watch;
 
 pub use config::{Compression, ConfigProblem, KafkaConfig, SaslMechanism, SaslSection, TlsSection};
 pub use context::{Change, Released};

@@ -9,23 +9,24 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use fanal_storage::log::{Chunk, EventSource, Partition, ReadError};
-use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::{Consumer, ConsumerContext, StreamConsumer};
+use rdkafka::TopicPartitionList;
+use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::error::{KafkaError as ClientError, KafkaResult, RDKafkaErrorCode as Code};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
-use rdkafka::{ClientContext, TopicPartitionList};
-use serde::Deserialize;
 
-use crate::client::{self, Elsewhere, LastError};
+use crate::client::{Elsewhere, LastError};
 use crate::error::KafkaError;
 use crate::handle::Inner;
 use crate::record::classify;
+use crate::watch::Watch;
 
 /// How often the client says how far it has fetched; decides how soon a reader knows
 /// that only marks of transactions are left before the end.
 const STATISTICS_INTERVAL_MS: &str = "1000";
 /// Events that are no records, served in one go.
 const SILENT_EVENTS_MAX: usize = 1000;
+/// The brokers are given so long to say where a partition ends.
+const END_WITHIN: Duration = Duration::from_secs(1);
 /// Between two looks at a log that answers nothing.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
@@ -40,84 +41,13 @@ struct Progress {
     partition: Partition,
     position: u64,
     at_end: bool,
+    /// There was an error since the end was heard of. The client tells an end once: after
+    /// an outage in which nothing was appended it does not say it again.
+    end_in_doubt: Arc<AtomicBool>,
     /// The brokers say that they do not have the position.
     out_of_range: bool,
     fetched_end: Arc<AtomicU64>,
     errors: LastError,
-}
-
-/// Hears what the client says of itself.
-struct Watch {
-    errors: LastError,
-    /// The end of the partition when all before it had been fetched.
-    fetched_end: Arc<AtomicU64>,
-    topic: String,
-    index: String,
-}
-
-impl ClientContext for Watch {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        client::log(level, facility, message);
-    }
-
-    fn error(&self, error: ClientError, reason: &str) {
-        // The ends of partitions come this way too.
-        if !matches!(error.rdkafka_error_code(), Some(Code::PartitionEOF | Code::AutoOffsetReset)) {
-            self.errors.report(&error, reason);
-        }
-    }
-
-    fn stats_raw(&self, statistics: &[u8]) {
-        let Ok(statistics) = serde_json::from_slice::<Statistics>(statistics) else { return };
-        if let Some(end) = statistics.fetched_end(&self.topic, &self.index) {
-            self.fetched_end.fetch_max(end, Ordering::AcqRel);
-        }
-        if statistics.leader_is_up(&self.topic, &self.index) {
-            self.errors.clear();
-        }
-    }
-}
-
-impl ConsumerContext for Watch {}
-
-/// What is read of the client's statistics.
-#[derive(Deserialize)]
-struct Statistics {
-    brokers: std::collections::HashMap<String, BrokerStatistics>,
-    topics: std::collections::HashMap<String, TopicStatistics>,
-}
-
-#[derive(Deserialize)]
-struct TopicStatistics {
-    partitions: std::collections::HashMap<String, PartitionStatistics>,
-}
-
-#[derive(Deserialize)]
-struct PartitionStatistics {
-    leader: i32,
-    eof_offset: i64,
-}
-
-#[derive(Deserialize)]
-struct BrokerStatistics {
-    nodeid: i32,
-    state: String,
-}
-
-impl Statistics {
-    fn partition(&self, topic: &str, index: &str) -> Option<&PartitionStatistics> {
-        self.topics.get(topic)?.partitions.get(index)
-    }
-
-    fn fetched_end(&self, topic: &str, index: &str) -> Option<u64> {
-        u64::try_from(self.partition(topic, index)?.eof_offset).ok()
-    }
-
-    fn leader_is_up(&self, topic: &str, index: &str) -> bool {
-        self.partition(topic, index).is_some_and(|partition| {
-            self.brokers.values().any(|broker| broker.nodeid == partition.leader && broker.state == "UP")
-        })
-    }
 }
 
 impl KafkaReader {
@@ -128,6 +58,7 @@ impl KafkaReader {
             partition,
             position: from,
             at_end: false,
+            end_in_doubt: Arc::default(),
             out_of_range: false,
             fetched_end: Arc::default(),
             errors: LastError::default(),
@@ -141,10 +72,25 @@ impl KafkaReader {
         self.progress.partition
     }
 
-    /// Whether everything that was there has been returned; new records end it.
+    /// Whether everything that was there has been returned; new records end it, and so
+    /// does an error until the brokers have said that nothing came meanwhile.
     #[must_use]
     pub fn is_at_end(&self) -> bool {
-        self.progress.at_end
+        self.progress.is_at_end()
+    }
+
+    /// As `is_at_end`; asks the brokers where an error left the end in doubt and they
+    /// can be reached again.
+    pub async fn reached_end(&mut self) -> bool {
+        let progress = &self.progress;
+        if progress.at_end && !progress.is_at_end() && progress.errors.get().is_none() {
+            let asked = self.inner.offset_range(progress.partition);
+            let end = tokio::time::timeout(END_WITHIN, asked).await;
+            if matches!(end, Ok(Ok((_, end))) if end <= progress.position) {
+                progress.end_in_doubt.store(false, Ordering::Release);
+            }
+        }
+        self.is_at_end()
     }
 
     /// Why nothing comes, if the brokers are away.
@@ -235,21 +181,31 @@ impl EventSource for KafkaReader {
 }
 
 impl Progress {
+    fn is_at_end(&self) -> bool {
+        self.at_end && !self.end_in_doubt.load(Ordering::Acquire)
+    }
+
     fn note(&mut self, event: KafkaResult<BorrowedMessage<'_>>, chunk: &mut Chunk) {
         match event {
             Ok(message) => {
                 self.errors.clear();
                 self.at_end = false;
+                self.end_in_doubt.store(false, Ordering::Release);
                 self.push(&message, chunk);
             }
             Err(ClientError::PartitionEOF(_)) => {
                 self.errors.clear();
                 self.at_end = true;
+                self.end_in_doubt.store(false, Ordering::Release);
             }
-            Err(error) => match error.rdkafka_error_code() {
-                Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => self.out_of_range = true,
-                _ => self.errors.report(&error, "reading"),
-            },
+            Err(error) => {
+                // While nothing can be fetched nobody knows what has been appended.
+                self.end_in_doubt.store(true, Ordering::Release);
+                match error.rdkafka_error_code() {
+                    Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => self.out_of_range = true,
+                    _ => self.errors.report(&error, "reading"),
+                }
+            }
         }
     }
 
@@ -294,6 +250,7 @@ fn connect(inner: &Inner, progress: &Progress) -> Result<Elsewhere<StreamConsume
         .set("statistics.interval.ms", STATISTICS_INTERVAL_MS);
     let watch = Watch {
         errors: progress.errors.clone(),
+        end_in_doubt: Arc::clone(&progress.end_in_doubt),
         fetched_end: Arc::clone(&progress.fetched_end),
         topic: topic.to_owned(),
         index: index.to_string(),
@@ -367,20 +324,38 @@ async fn wait<F: Future>(receive: F, changed: impl Fn() -> bool) -> Option<F::Ou
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::ClientContext;
+
     use super::*;
 
     #[test]
-    fn the_fetched_end_is_read_from_the_statistics() {
-        let statistics: Statistics = serde_json::from_str(
-            r#"{"name":"x","brokers":{"a:1/1":{"nodeid":1,"state":"UP"},"b:1/2":{"nodeid":2,"state":"DOWN"}},
-            "topics":{"t":{"topic":"t","partitions":{"3":{"leader":1,"eof_offset":7},
-            "-1":{"leader":2,"eof_offset":-1001}}}}}"#,
-        )
-        .unwrap();
-        assert_eq!(statistics.fetched_end("t", "3"), Some(7));
-        assert_eq!(statistics.fetched_end("t", "-1"), None);
-        assert_eq!(statistics.fetched_end("other", "3"), None);
-        assert!(statistics.leader_is_up("t", "3"));
-        assert!(!statistics.leader_is_up("t", "-1"));
+    fn an_error_puts_the_end_in_doubt_until_the_log_says_it_again() {
+        let mut progress = Progress {
+            partition: Partition::EMBEDDED,
+            position: 5,
+            at_end: false,
+            end_in_doubt: Arc::default(),
+            out_of_range: false,
+            fetched_end: Arc::default(),
+            errors: LastError::default(),
+        };
+        let mut chunk = Chunk::of(Partition::EMBEDDED, 5);
+        let mut hear = |progress: &mut Progress, error| progress.note(Err(error), &mut chunk);
+        hear(&mut progress, ClientError::PartitionEOF(0));
+        assert!(progress.is_at_end());
+        hear(&mut progress, ClientError::MessageConsumption(Code::BrokerTransportFailure));
+        assert!(!progress.is_at_end(), "no broker can be reached");
+        hear(&mut progress, ClientError::PartitionEOF(0));
+        assert!(progress.is_at_end());
+        // What the client says beside the queue.
+        let watch = Watch {
+            errors: progress.errors.clone(),
+            end_in_doubt: Arc::clone(&progress.end_in_doubt),
+            fetched_end: Arc::default(),
+            topic: String::new(),
+            index: String::new(),
+        };
+        watch.error(ClientError::Global(Code::AllBrokersDown), "1/1 brokers are down");
+        assert!(!progress.is_at_end());
     }
 }
