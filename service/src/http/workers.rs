@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::runtime::{Builder, Handle};
@@ -22,6 +22,9 @@ use crate::tls::TlsHandle;
 
 /// How often each worker says that it turns.
 const TURN: Duration = Duration::from_millis(250);
+/// A worker that hangs holds up the end of the process for this long at most.
+const END_TIMEOUT: Duration = Duration::from_secs(3);
+const END_PAUSE: Duration = Duration::from_millis(1);
 /// Tasks that run before a worker asks the kernel what else is ready. Tokio's 61 would ask
 /// several times per round of a thousand busy connections.
 const TASKS_PER_POLL: u32 = 256;
@@ -137,9 +140,16 @@ impl Workers {
 impl Drop for Workers {
     fn drop(&mut self) {
         self.ended.stop();
+        let until = Instant::now() + END_TIMEOUT;
         for thread in &mut self.threads {
-            if let Some(thread) = thread.thread.take() {
+            let Some(thread) = thread.thread.take() else { continue };
+            while !thread.is_finished() && Instant::now() < until {
+                std::thread::sleep(END_PAUSE);
+            }
+            if thread.is_finished() {
                 thread.join().ok();
+            } else {
+                tracing::error!("a worker does not end; it is left behind");
             }
         }
     }
