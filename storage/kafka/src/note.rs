@@ -13,8 +13,8 @@ use crate::client::{Elsewhere, Plain};
 use crate::error::KafkaError;
 use crate::handle::Inner;
 use crate::murmur::partition_of;
-use crate::producer;
 use crate::record::{KIND_HEADER, OVERFLOW_KIND};
+use crate::transaction::settings;
 
 /// Notes that are on their way at once.
 const NOTES_AT_ONCE: usize = 1000;
@@ -57,7 +57,7 @@ impl Notes {
         if let Some(producer) = self.0.get() {
             return Ok(producer);
         }
-        let settings = producer::settings(&inner.base, &inner.config, inner.config.request_timeout.0);
+        let settings = settings(&inner.base, &inner.config, inner.config.request_timeout.0);
         let made = settings.create_with_context(Plain::default());
         let made = made.map_err(|e: rdkafka::error::KafkaError| KafkaError::Client(e.to_string()))?;
         Ok(self.0.get_or_init(|| Elsewhere::new(made)))

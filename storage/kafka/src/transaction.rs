@@ -1,5 +1,7 @@
 //! The producer of imports: librdkafka's, since it has transactions.
 
+use std::time::Duration;
+
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::error::KafkaError as ClientError;
@@ -46,23 +48,8 @@ pub(crate) fn make(
     timeouts: Timeouts,
     errors: &LastError,
 ) -> Result<RawProducer, KafkaError> {
-    let mut client = base.clone();
-    client
-        .set("enable.idempotence", "true")
-        .set("acks", "all")
-        .set("transactional.id", id)
-        .set("transaction.timeout.ms", millis(timeouts.transaction))
-        // As Java's default partitioner does it, so that other clients agree.
-        .set("partitioner", "murmur2_random")
-        .set("compression.type", config.compression.name())
-        .set("linger.ms", millis(config.linger.0))
-        .set("message.timeout.ms", millis(timeouts.delivery))
-        .set("request.timeout.ms", millis(timeouts.delivery))
-        .set("retry.backoff.ms", "50")
-        .set("message.max.bytes", message_bytes_max(config).to_string())
-        // The bounds are kept before a record gets here; these must not be hit first.
-        .set("queue.buffering.max.messages", "0")
-        .set("queue.buffering.max.kbytes", (config.queue_bytes_max.0 / 1024 * 2 + 4096).to_string());
+    let mut client = settings(base, config, timeouts.delivery);
+    client.set("transactional.id", id).set("transaction.timeout.ms", millis(timeouts.transaction));
     let deliveries = Deliveries { errors: errors.clone() };
     let producer = client.create_with_context(deliveries);
     producer.map(Elsewhere::new).map_err(|e| KafkaError::Client(e.to_string()))
@@ -71,6 +58,26 @@ pub(crate) fn make(
 /// How long things may take.
 #[derive(Clone, Copy)]
 pub(crate) struct Timeouts {
-    pub(crate) transaction: std::time::Duration,
-    pub(crate) delivery: std::time::Duration,
+    pub(crate) transaction: Duration,
+    pub(crate) delivery: Duration,
+}
+
+/// The settings of every producer of the client library.
+pub(crate) fn settings(base: &ClientConfig, config: &KafkaConfig, timeout: Duration) -> ClientConfig {
+    let mut client = base.clone();
+    client
+        .set("enable.idempotence", "true")
+        .set("acks", "all")
+        // As Java's default partitioner does it, so that other clients agree.
+        .set("partitioner", "murmur2_random")
+        .set("compression.type", config.compression.name())
+        .set("linger.ms", millis(config.linger.0))
+        .set("message.timeout.ms", millis(timeout))
+        .set("request.timeout.ms", millis(timeout))
+        .set("retry.backoff.ms", "50")
+        .set("message.max.bytes", message_bytes_max(config).to_string())
+        // The bounds are kept before a record gets here; these must not be hit first.
+        .set("queue.buffering.max.messages", "0")
+        .set("queue.buffering.max.kbytes", (config.queue_bytes_max.0 / 1024 * 2 + 4096).to_string());
+    client
 }
