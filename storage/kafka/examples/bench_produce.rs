@@ -13,7 +13,7 @@ use fanal_model::HumanDuration;
 use fanal_storage::log::{Batch, EventLog, Topic};
 
 const VALUE_BYTES: usize = 570;
-const VISITORS: usize = 50_000;
+const VISITORS: u64 = 50_000;
 /// Batches made beforehand and sent again and again, so that making them is not measured.
 const BATCHES: usize = 64;
 
@@ -74,7 +74,7 @@ fn batch(number: usize, records: usize) -> Batch {
     let mut state = number as u64 * 7_919 + 1;
     for _ in 0..records {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        let key = format!("site000001\0visitor{:013}", state as usize % VISITORS);
+        let key = format!("site000001\0visitor{:013}", state % VISITORS);
         let write = |out: &mut Vec<u8>| {
             let from = out.len();
             let mut word = state;

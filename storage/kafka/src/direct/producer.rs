@@ -133,7 +133,13 @@ impl DirectProducer {
                     }
                     self.round(until).await
                 }
-                Err(trouble) => Some(trouble.to_string()),
+                Err(trouble) => {
+                    if matches!(trouble, Trouble::Refused { .. }) {
+                        // A wrong password is not tried in quick succession.
+                        pause = PAUSE_MAX;
+                    }
+                    Some(trouble.to_string())
+                }
             };
             if let Some(trouble) = round {
                 // Nothing new is said while brokers are left alone after an error, nor by the

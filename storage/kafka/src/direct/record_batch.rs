@@ -13,9 +13,8 @@ pub(super) const HEAD_BYTES: usize = 61;
 /// Where the checksum stands; it covers everything behind it.
 const CRC_AT: usize = 17;
 const ATTRIBUTES_AT: usize = 21;
-/// Below this compression costs more than it saves: the frame's own bytes, and repeats
-/// are few.
-const COMPRESSED_BYTES_MIN: usize = 256;
+/// Below this, a record or two, compression costs more than it saves: repeats are few.
+const COMPRESSED_BYTES_MIN: usize = 1024;
 /// Buffers above this are given back when the batch is decided.
 const KEPT_BYTES_MAX: usize = 256 << 10;
 

@@ -131,13 +131,11 @@ macro_rules! hash {
                 <$hash>::digest(bytes).to_vec()
             }
 
-            #[expect(clippy::expect_used, reason = "keys of any length are taken")]
             fn mac(key: &[u8], bytes: &[u8]) -> Vec<u8> {
                 let mac = Hmac::<$hash>::new_from_slice(key).expect("a key of any length");
                 mac.chain_update(bytes).finalize().into_bytes().to_vec()
             }
 
-            #[expect(clippy::expect_used, reason = "keys of any length are taken")]
             fn salted(password: &[u8], salt: &[u8], rounds: u32) -> Vec<u8> {
                 let keyed = Hmac::<$hash>::new_from_slice(password).expect("a key of any length");
                 let mut last =

@@ -44,7 +44,6 @@ fn zigzag(number: i32) -> u32 {
     (number << 1 ^ number >> 31).cast_unsigned()
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "masked to seven bits")]
 fn low_byte(number: u32) -> u8 {
     (number & 0x7f) as u8
 }

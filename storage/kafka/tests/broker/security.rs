@@ -14,7 +14,8 @@ use crate::support::{beacons, config, partition, read_all};
 
 const PASSWORD: &str = "correct horse battery staple";
 
-/// A certificate for 127.0.0.1 alone and who signed it; the broker's file has the key as well.
+/// A certificate for 127.0.0.1 alone and who signed it; the broker's file has the key as
+/// well. The same authority knows one client.
 fn certificates(folder: &Path) -> PathBuf {
     let mut ca = rcgen::CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -26,6 +27,12 @@ fn certificates(folder: &Path) -> PathBuf {
     server.distinguished_name.push(rcgen::DnType::CommonName, "test broker");
     let server = server.signed_by(&key, &ca).unwrap();
     fs::write(folder.join("broker.pem"), format!("{}{}", key.serialize_pem(), server.pem())).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut client = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    client.distinguished_name.push(rcgen::DnType::CommonName, "test collector");
+    let client = client.signed_by(&key, &ca).unwrap();
+    fs::write(folder.join("client.pem"), client.pem()).unwrap();
+    fs::write(folder.join("client.key"), key.serialize_pem()).unwrap();
     let path = folder.join("ca.pem");
     fs::write(&path, ca.pem()).unwrap();
     path
@@ -48,6 +55,8 @@ fn properties(port: u16) -> String {
          listener.security.protocol.map=SECURE:SASL_SSL,INSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
          controller.listener.names=CONTROLLER\ninter.broker.listener.name=INSIDE\n\
          ssl.keystore.type=PEM\nssl.keystore.location={{folder}}/broker.pem\n\
+         ssl.truststore.type=PEM\nssl.truststore.location={{folder}}/ca.pem\n\
+         listener.name.secure.ssl.client.auth=required\n\
          sasl.enabled.mechanisms=SCRAM-SHA-256,SCRAM-SHA-512,PLAIN\n\
          listener.name.secure.scram-sha-256.sasl.jaas.config={jaas}.scram.ScramLoginModule required;\n\
          listener.name.secure.scram-sha-512.sasl.jaas.config={jaas}.scram.ScramLoginModule required;\n\
@@ -75,7 +84,11 @@ impl SecureBroker {
         KafkaConfig {
             brokers: vec![format!("127.0.0.1:{}", self.port)],
             request_timeout: HumanDuration(Duration::from_secs(20)),
-            tls: Some(TlsSection { ca_file: Some(self.ca_file.clone()), ..TlsSection::default() }),
+            tls: Some(TlsSection {
+                ca_file: Some(self.ca_file.clone()),
+                certificate_file: Some(self.own.folder.path().join("client.pem")),
+                key_file: Some(self.own.folder.path().join("client.key")),
+            }),
             sasl: Some(SaslSection { mechanism, username: "fanal".to_owned(), password_file }),
             ..config(name)
         }
@@ -118,6 +131,10 @@ async fn only_the_right_password_over_a_verified_connection_gets_in() {
     let mut unknown_ca = right.clone();
     unknown_ca.tls = Some(TlsSection::default());
     assert_says(&refusal(unknown_ca).await, "certificate");
+    let mut nobody = right.clone();
+    nobody.tls = Some(TlsSection { ca_file: Some(broker.ca_file.clone()), ..TlsSection::default() });
+    let [_, append] = refusal(nobody).await;
+    assert!(append.contains("alert: BadCertificate"), "{append}");
     // The certificate is for the address, not for this name of it.
     let mut other_name = right.clone();
     other_name.brokers = vec![format!("localhost:{}", broker.port)];

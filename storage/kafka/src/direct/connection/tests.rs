@@ -24,7 +24,7 @@ async fn refusal(answer: Vec<u8>) -> String {
     let security = Security::new(&KafkaConfig::default()).unwrap();
     let until = Instant::now() + Duration::from_millis(1500);
     let opened = Connection::open(speaking(answer).await, &security, until).await;
-    opened.err().expect("this is no broker").to_string()
+    opened.expect_err("this is no broker").to_string()
 }
 
 /// An answer to the first request.
@@ -66,7 +66,7 @@ async fn a_broker_that_ends_the_connection_is_noticed_before_the_next_request() 
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut request = [0; 4096];
-        stream.read(&mut request).await.unwrap();
+        assert!(stream.read(&mut request).await.unwrap() > 0);
         stream.write_all(&frame(1, &versions((0, 9)))).await.unwrap();
         stream
     });

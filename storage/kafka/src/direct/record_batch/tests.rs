@@ -20,7 +20,7 @@ fn value() -> impl Strategy<Value = Vec<u8>> {
         8 => vec(any::<u8>(), 0..2000),
         8 => (any::<u8>(), 0..5000_usize).prop_map(|(byte, len)| vec![byte; len]),
         1 => (any::<u8>(), 60_000..200_000_usize)
-            .prop_map(|(seed, len)| (0..len).map(|at| (at / 97) as u8 ^ seed).collect()),
+            .prop_map(|(seed, len)| (0..len).map(|at| u8::try_from(at / 97 % 256).unwrap() ^ seed).collect()),
     ]
 }
 
@@ -71,7 +71,7 @@ proptest! {
             }
             buffer.close(NOW_MS, &mut compressor);
             let identity = Identity { producer_id: 1 << 40 | round, epoch: 7 };
-            prop_assert_eq!(buffer.stamp(identity, sequence), sequence + given.len() as i32);
+            prop_assert_eq!(buffer.stamp(identity, sequence), sequence + i32::try_from(given.len()).unwrap());
             let mut expected = given.iter().zip(sequence..);
             for chunk in buffer.chunks() {
                 let bytes = buffer.bytes(*chunk);
