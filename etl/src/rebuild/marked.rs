@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use clickhouse::Row;
 use fanal_service::stop::Stop;
-use fanal_storage::clickhouse::{ClickHouse, ClickHouseError};
+use fanal_storage::clickhouse::{ClickHouse, ClickHouseError, STATEMENT_SECONDS_MAX};
 use fanal_storage::log::{Family, Partition};
 use serde::Deserialize;
 use thiserror::Error;
@@ -23,6 +23,13 @@ use crate::role::{Backoff, Etl, sleep_or_stop};
 use crate::rows::{rebuilt_version, streamed_version, version_by_partition};
 
 const PART: &str = "rebuild";
+/// Outcomes that ask for a rebuild at once.
+const LATE: &str = "'late', 'stale'";
+/// The outcome that asks for one once nothing can be under way any more.
+const CUT_OFF: &str = "'cut_off'";
+/// What a worker had sent when it was cut off is in the tables, or never will be, after this
+/// time. The margin is for the server's own reckoning.
+const UNDER_WAY_MAX: Duration = Duration::from_secs(STATEMENT_SECONDS_MAX + 30);
 /// Looks for marks at least this often.
 const IDLE: Duration = Duration::from_secs(30);
 /// The longest that a comparison waits for marked days.
@@ -56,6 +63,7 @@ pub(crate) async fn run(etl: Etl, stop: Stop) {
     etl.health.ok(PART);
     let mut backoff = Backoff::new();
     let mut leads = etl.progress.leads.subscribe();
+    let mut cut_off = CutOff::default();
     while !stop.is_stopped() {
         // One process of the installation does this, whoever has the first partition. What
         // kept a process from it is of no account any more once another one does it.
@@ -67,7 +75,11 @@ pub(crate) async fn run(etl: Etl, stop: Stop) {
             () = stop.stopped() => break,
         }
         let began = Instant::now();
-        match rebuild_marked(&etl, &clickhouse, &stop).await {
+        let done = async {
+            rebuild_marked(&etl, &clickhouse, &stop).await?;
+            rebuild_cut_off(&etl, &clickhouse, &mut cut_off, &stop).await
+        };
+        match done.await {
             Ok(()) => {
                 // Late records that trickle in take no more than half of the time.
                 if sleep_or_stop(began.elapsed().min(PAUSE_MAX), &stop).await {
@@ -90,7 +102,7 @@ pub(crate) async fn run(etl: Etl, stop: Stop) {
 }
 
 async fn rebuild_marked(etl: &Etl, clickhouse: &ClickHouse, stop: &Stop) -> Result<(), Failure> {
-    if marks(clickhouse, None).await?.is_empty() || quiet(etl, stop).await {
+    if marks(clickhouse, LATE, None).await?.is_empty() || quiet(etl, stop).await {
         return Ok(());
     }
     // The home partition of a hot visitor must have written what it knows, or it would
@@ -102,13 +114,59 @@ async fn rebuild_marked(etl: &Etl, clickhouse: &ClickHouse, stop: &Stop) -> Resu
     }
     // Marks up to here are whole, and the archive will hold what they count.
     let visited = etl.all_reached(Stage::Visits).await?;
-    let wanted = to_seal(&marked_partitions(clickhouse, &visited).await?, &visited);
+    work_off(etl, clickhouse, LATE, &visited, stop).await
+}
+
+/// Days on which a worker was cut off: what it had sent may arrive long after its
+/// successor has asked the tables, as rows that nobody knows.
+async fn rebuild_cut_off(
+    etl: &Etl,
+    clickhouse: &ClickHouse,
+    cut_off: &mut CutOff,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    let is_marked = !marks(clickhouse, CUT_OFF, None).await?.is_empty();
+    let visited = if is_marked { etl.all_reached(Stage::Visits).await? } else { Offsets::new() };
+    let Some(seen) = cut_off.due(is_marked.then_some(visited), Instant::now()) else { return Ok(()) };
+    work_off(etl, clickhouse, CUT_OFF, &seen, stop).await?;
+    cut_off.0 = None;
+    Ok(())
+}
+
+/// Since when marks of cut-off workers up to these offsets are known. It is not kept: who
+/// leads next waits anew.
+#[derive(Default)]
+struct CutOff(Option<(Offsets, Instant)>);
+
+impl CutOff {
+    /// Marks up to the offsets that this returns may be worked off now. `marked`: how far
+    /// the tables go, if there are marks.
+    fn due(&mut self, marked: Option<Offsets>, now: Instant) -> Option<Offsets> {
+        let Some(visited) = marked else {
+            self.0 = None;
+            return None;
+        };
+        let (seen, since) = self.0.get_or_insert((visited, now));
+        (now.duration_since(*since) >= UNDER_WAY_MAX).then(|| seen.clone())
+    }
+}
+
+/// Rebuilds the days that have such marks of records before these offsets, and takes the
+/// marks away.
+async fn work_off(
+    etl: &Etl,
+    clickhouse: &ClickHouse,
+    outcomes: &str,
+    visited: &Offsets,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    let wanted = to_seal(&marked_partitions(clickhouse, outcomes, visited).await?, visited);
     etl.seal(&wanted).await?;
     tokio::select! {
         archived = etl.wait(Stage::Archive, &wanted) => archived?,
         () = stop.stopped() => return Ok(()),
     }
-    let marks = marks(clickhouse, Some(&visited)).await?;
+    let marks = marks(clickhouse, outcomes, Some(visited)).await?;
     let mut sites_by_day: BTreeMap<Day, BTreeSet<String>> = BTreeMap::new();
     for mark in &marks {
         sites_by_day.entry(Day::from_number(u32::from(mark.day))).or_default().insert(mark.site_code.clone());
@@ -125,8 +183,7 @@ async fn rebuild_marked(etl: &Etl, clickhouse: &ClickHouse, stop: &Stop) -> Resu
             return Ok(());
         }
     }
-    clear(clickhouse, &marks, &visited).await?;
-    Ok(())
+    Ok(clear(clickhouse, outcomes, &marks, visited).await?)
 }
 
 /// Waits until no mark of records before these offsets is left. Not for ever: where a
@@ -135,7 +192,7 @@ pub(crate) async fn wait_until_clear(etl: &Etl, ends: &Offsets) {
     let clickhouse = etl.clickhouse();
     let began = Instant::now();
     while began.elapsed() < CLEAR_WAIT_MAX {
-        if marks(&clickhouse, Some(ends)).await.is_ok_and(|marks| marks.is_empty()) {
+        if marks(&clickhouse, LATE, Some(ends)).await.is_ok_and(|marks| marks.is_empty()) {
             return;
         }
         tokio::time::sleep(TICK).await;
@@ -156,12 +213,16 @@ async fn quiet(etl: &Etl, stop: &Stop) -> bool {
 }
 
 /// The marked days; of records before these offsets, if any are given.
-async fn marks(clickhouse: &ClickHouse, before: Option<&Offsets>) -> Result<Vec<Mark>, ClickHouseError> {
+async fn marks(
+    clickhouse: &ClickHouse,
+    outcomes: &str,
+    before: Option<&Offsets>,
+) -> Result<Vec<Mark>, ClickHouseError> {
     let before = before
         .map_or_else(|| "1".to_owned(), |ends| format!("version <= {}", versions(ends, streamed_version)));
     let sql = format!(
         "SELECT site_code, toUInt16(toDate(minute)) AS day FROM outcome_rows FINAL \
-         WHERE outcome IN ('late', 'stale') AND {before} GROUP BY site_code, day ORDER BY day"
+         WHERE outcome IN ({outcomes}) AND {before} GROUP BY site_code, day ORDER BY day"
     );
     clickhouse.fetch_all("list marked days", &sql).await
 }
@@ -169,11 +230,12 @@ async fn marks(clickhouse: &ClickHouse, before: Option<&Offsets>) -> Result<Vec<
 /// The partitions that marks of records before these offsets stand in.
 async fn marked_partitions(
     clickhouse: &ClickHouse,
+    outcomes: &str,
     before: &Offsets,
 ) -> Result<BTreeSet<u32>, ClickHouseError> {
     let sql = format!(
         "SELECT DISTINCT log_partition FROM outcome_rows FINAL \
-         WHERE outcome IN ('late', 'stale') AND version <= {}",
+         WHERE outcome IN ({outcomes}) AND version <= {}",
         versions(before, streamed_version)
     );
     Ok(clickhouse.fetch_all::<u32>("list marked partitions", &sql).await?.into_iter().collect())
@@ -221,7 +283,12 @@ fn requests(sites_by_day: BTreeMap<Day, BTreeSet<String>>) -> Vec<Request> {
     requests
 }
 
-async fn clear(clickhouse: &ClickHouse, marks: &[Mark], visited: &Offsets) -> Result<(), ClickHouseError> {
+async fn clear(
+    clickhouse: &ClickHouse,
+    outcomes: &str,
+    marks: &[Mark],
+    visited: &Offsets,
+) -> Result<(), ClickHouseError> {
     if marks.is_empty() {
         return Ok(());
     }
@@ -230,7 +297,7 @@ async fn clear(clickhouse: &ClickHouse, marks: &[Mark], visited: &Offsets) -> Re
     let sql = format!(
         // Unqualified, `version` would be the new one.
         "INSERT INTO outcome_rows SELECT * REPLACE ({} AS version, toUInt8(1) AS is_deleted) \
-         FROM outcome_rows FINAL WHERE outcome IN ('late', 'stale') AND outcome_rows.version <= {} \
+         FROM outcome_rows FINAL WHERE outcome IN ({outcomes}) AND outcome_rows.version <= {} \
          AND (site_code, toUInt16(toDate(minute))) IN ({})",
         versions(visited, rebuilt_version),
         versions(visited, streamed_version),
@@ -242,6 +309,19 @@ async fn clear(clickhouse: &ClickHouse, marks: &[Mark], visited: &Offsets) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_of_a_worker_that_was_cut_off_wait_until_nothing_can_be_under_way() {
+        let (mut cut_off, began) = (CutOff::default(), Instant::now());
+        let to = |offset| Offsets::from([(Partition::EMBEDDED, offset)]);
+        assert_eq!(cut_off.due(None, began), None);
+        assert_eq!(cut_off.due(Some(to(5)), began), None);
+        assert_eq!(cut_off.due(Some(to(9)), began + UNDER_WAY_MAX - Duration::from_millis(1)), None);
+        // Only what was there when the wait began.
+        assert_eq!(cut_off.due(Some(to(9)), began + UNDER_WAY_MAX), Some(to(5)));
+        assert_eq!(cut_off.due(None, began + UNDER_WAY_MAX), None);
+        assert_eq!(cut_off.due(Some(to(9)), began + UNDER_WAY_MAX), None);
+    }
 
     #[test]
     fn only_partitions_of_marked_records_and_their_homes_are_sealed() {

@@ -80,6 +80,8 @@ pub struct Engine {
     end_offset: u64,
     /// The value of `end_offset` at the last flush.
     flushed_offset: u64,
+    /// Somebody who was cut off may still write rows of records before this offset.
+    suspect_until: u64,
     /// What came before the first record is not known: visits that were open
     /// then are built in part and need a rebuild.
     lacks_beginning: bool,
@@ -118,6 +120,7 @@ impl Engine {
             watermark_ms: 0,
             end_offset: first_offset,
             flushed_offset: first_offset,
+            suspect_until: 0,
             lacks_beginning: false,
             beginning_until_ms: 0,
         }
@@ -153,6 +156,18 @@ impl Engine {
         self.end_offset = self.end_offset.max(offset);
     }
 
+    /// Marks the days of records before `offset` as `cut_off`: who worked here before did
+    /// not end by itself, and rows that it had sent may arrive after the tables were asked.
+    pub fn suspect(&mut self, offset: u64) {
+        self.suspect_until = offset;
+    }
+
+    /// Whether records are still to be read whose days are to be marked.
+    #[must_use]
+    pub fn is_suspicious(&self) -> bool {
+        self.end_offset < self.suspect_until
+    }
+
     /// Takes back a time that cannot have come: a state that was stored with it would
     /// find everything late.
     pub fn believe_to(&mut self, now_ms: u64) {
@@ -181,6 +196,9 @@ impl Engine {
             self.outcomes.count(beacon.site_code, event.at_ms(), "late", 1);
             self.stray(key, event.at_ms());
             return None;
+        }
+        if offset < self.suspect_until {
+            self.outcomes.count(beacon.site_code, event.at_ms(), "cut_off", 0);
         }
         if event.at_ms() < self.horizon_ms() {
             self.outcomes.count(beacon.site_code, event.at_ms(), "late", 1);

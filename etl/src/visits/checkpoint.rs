@@ -30,12 +30,34 @@ pub(super) enum CheckpointError {
 pub(super) struct Checkpoints {
     store: Arc<dyn ObjectStore>,
     folder: Path,
+    /// Is there, with the offset of the newest state, while nobody works on the partition
+    /// and who did so last has ended by itself.
+    stopped: Path,
     stored_offset: Option<u64>,
 }
 
 impl Checkpoints {
     pub(super) fn new(store: Arc<dyn ObjectStore>, partition: Partition) -> Self {
-        Self { store, folder: Path::from(format!("visits/{partition}")), stored_offset: None }
+        let stopped = Path::from(format!("visits-stopped/{partition}"));
+        Self { store, folder: Path::from(format!("visits/{partition}")), stopped, stored_offset: None }
+    }
+
+    /// The offset at which the last worker ended by itself; from now on nobody has.
+    pub(super) async fn take_stopped(&self) -> Result<Option<u64>, CheckpointError> {
+        let bytes = match self.store.get(&self.stopped).await {
+            Ok(found) => found.bytes().await?,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        self.store.delete(&self.stopped).await?;
+        Ok(std::str::from_utf8(&bytes).ok().and_then(|text| text.parse().ok()))
+    }
+
+    /// Says that everything up to the newest state is written and nothing is under way.
+    pub(super) async fn note_stopped(&self) -> Result<(), CheckpointError> {
+        let Some(offset) = self.stored_offset else { return Ok(()) };
+        self.store.put(&self.stopped, offset.to_string().into_bytes().into()).await?;
+        Ok(())
     }
 
     pub(super) fn stored_offset(&self) -> Option<u64> {
@@ -162,5 +184,29 @@ mod clickhouse_rows {
                 is_deleted: 0,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn only_who_ended_by_itself_leaves_word_of_it_and_it_counts_once() {
+        let config =
+            EngineConfig { partition: Partition::EMBEDDED, key_partitions: 1, allowed_lateness_ms: 120_000 };
+        let store = Arc::new(InMemory::new());
+        let mut checkpoints = Checkpoints::new(store.clone(), Partition::EMBEDDED);
+        assert_eq!(checkpoints.take_stopped().await.unwrap(), None);
+        checkpoints.store(&Engine::new(config, 7)).await.unwrap();
+        // Killed here, nobody knows what it had sent after the checkpoint.
+        assert_eq!(checkpoints.take_stopped().await.unwrap(), None);
+        checkpoints.note_stopped().await.unwrap();
+        let next = Checkpoints::new(store, Partition::EMBEDDED);
+        assert_eq!(next.take_stopped().await.unwrap(), Some(7));
+        assert_eq!(next.take_stopped().await.unwrap(), None, "the next one has not ended yet");
+        assert_eq!(next.load(config).await.unwrap().map(|engine| engine.end_offset()), Some(7));
     }
 }

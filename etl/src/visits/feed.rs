@@ -128,6 +128,24 @@ mod tests {
     }
 
     #[test]
+    fn days_on_which_a_worker_was_cut_off_are_marked_and_no_others() {
+        const DAY_MS: u64 = 86_400_000;
+        let mut engine = Engine::new(CONFIG, 0);
+        engine.suspect(1);
+        assert!(engine.is_suspicious());
+        let later = NOW + 2 * DAY_MS;
+        feed(&mut engine, &chunk(&[(NOW, NOW), (later, later)], 0), later);
+        assert!(!engine.is_suspicious());
+        let marked: Vec<_> = flush(&mut engine, None)
+            .outcomes
+            .into_iter()
+            .map(|row| (row.outcome, row.minute, row.count))
+            .collect();
+        let minute = u32::try_from(NOW / 60_000 * 60).unwrap();
+        assert_eq!(marked, [("cut_off".to_owned(), minute, 0)]);
+    }
+
+    #[test]
     fn a_checkpoint_that_believed_a_stamp_of_next_year_is_mended_by_a_restart() {
         let mut engine = Engine::new(CONFIG, 0);
         engine.read_to(1, NOW + YEAR_MS);

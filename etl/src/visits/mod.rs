@@ -90,6 +90,9 @@ impl<'w> Streaming<'w> {
         };
         let checkpoints = Checkpoints::new(etl.checkpoints.clone(), partition);
         let log_start = etl.log.start_offset(partition).await?;
+        // A process alone on its log has its ClickHouse beside it, which ends with it.
+        let has_predecessor = matches!(etl.log, EventLogs::Kafka(_))
+            && etl.all_reached(Stage::Visits).await?.contains_key(&partition);
         let stored = checkpoints.load(config).await?.filter(|engine| engine.end_offset() >= log_start);
         let (engine, write_from) = match stored {
             None if log_start > 0 => {
@@ -108,6 +111,11 @@ impl<'w> Streaming<'w> {
                 (engine, write_from)
             }
         };
+        let mut engine = engine;
+        if has_predecessor && checkpoints.take_stopped().await? != Some(engine.end_offset()) {
+            tracing::warn!(%partition, "the last worker was cut off; its days are looked at again later");
+            engine.suspect(etl.log.end_offset(partition).await?);
+        }
         let source = etl.log.reader(partition, engine.end_offset()).await?;
         let noted = engine.end_offset();
         work.commits.commit(partition, noted).await?;
@@ -149,6 +157,9 @@ impl<'w> Streaming<'w> {
                 self.store().await?;
             }
             if is_stopping {
+                if !self.engine.is_suspicious() {
+                    self.checkpoints.note_stopped().await?;
+                }
                 return Ok(());
             }
         }

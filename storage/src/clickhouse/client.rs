@@ -13,7 +13,8 @@ use super::rows::ArchiveCountRow;
 use super::{ClickHouseConfig, ClickHouseError, tls};
 
 /// No statement of the pipeline takes longer; one that does hangs.
-pub(super) const STATEMENT_SECONDS_MAX: u64 = 300;
+pub const STATEMENT_SECONDS_MAX: u64 = 300;
+
 /// A handle on the database; clones share connections.
 #[derive(Clone)]
 pub struct ClickHouse {
@@ -122,7 +123,10 @@ impl ClickHouse {
         let inserted = self
             .bounded("take rows", async {
                 let mut insert = client.insert::<T>(table).await?;
-                insert = insert.with_setting("insert_deduplication_token", token);
+                insert = insert
+                    .with_setting("insert_deduplication_token", token)
+                    // Also where nobody waits for it any more: later it may add nothing.
+                    .with_setting("max_execution_time", STATEMENT_SECONDS_MAX.to_string());
                 for row in rows {
                     insert.write(row).await?;
                 }

@@ -13,7 +13,7 @@ mod rows;
 mod schema;
 mod tls;
 
-pub use client::ClickHouse;
+pub use client::{ClickHouse, STATEMENT_SECONDS_MAX};
 pub use config::{ClickHouseConfig, ClusterConfig};
 pub use error::ClickHouseError;
 pub use flush::Flush;
