@@ -52,9 +52,10 @@ impl Judge {
     pub(super) fn judge(&mut self, letter: &Letter, batch: &mut Batch) -> Verdict {
         let mut records = Batch::new();
         let verdict = match RejectReason::from_name(&letter.reason) {
-            Some(RejectReason::UnreadableRecord | RejectReason::UnknownVersion) => {
-                self.record(letter, &mut records)
-            }
+            Some(RejectReason::UnreadableRecord) => self.record(letter, &mut records),
+            // Its bytes may pass for a record of version 1 and mean something else. Which
+            // version it names the letter does not say, so no program may guess.
+            Some(RejectReason::UnknownVersion) => Err(RejectReason::UnknownVersion.name()),
             reason if letter.source == Source::NginxLog => self.of_log(letter, reason, &mut records),
             _ => self.line(letter, &mut records),
         };

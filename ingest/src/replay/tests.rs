@@ -245,7 +245,7 @@ async fn a_record_of_another_program_is_read_as_a_beacon_if_it_is_one() {
     beacon.encode(&mut value);
     world
         .letters(&[
-            letter(Source::Unspecified, RejectReason::UnknownVersion, &value),
+            letter(Source::Unspecified, RejectReason::UnreadableRecord, &value),
             letter(Source::Unspecified, RejectReason::UnreadableRecord, b"\xff\xff no message"),
             letter(Source::Unspecified, RejectReason::UnreadableRecord, b""),
         ])
@@ -256,6 +256,26 @@ async fn a_record_of_another_program_is_read_as_a_beacon_if_it_is_one() {
     let (beacons, ..) = world.contents();
     let reduced = Beacon { client_address: "10.1.2.0", ..beacon };
     assert_eq!(Beacon::decode(&beacons[0]).unwrap(), reduced);
+}
+
+#[tokio::test]
+async fn a_record_of_an_unknown_version_stays_although_it_passes_for_a_beacon() {
+    let world = World::new();
+    let mut value = Vec::new();
+    Beacon {
+        received_at_ms: AT_MS,
+        site_code: "shop",
+        visitor_code: "visitor-1",
+        line: GOOD.as_bytes(),
+        ..Beacon::default()
+    }
+    .encode(&mut value);
+    world.letters(&[letter(Source::Unspecified, RejectReason::UnknownVersion, &value)]).await;
+    let report = world.replay(&all()).await.unwrap();
+    assert_eq!((report.handled, report.accepted), (0, 0));
+    assert_eq!(report.still_rejected, [("unknown_version".to_owned(), 1)].into());
+    assert!(world.contents().0.is_empty());
+    assert_eq!(world.listed().await.len(), 1);
 }
 
 #[tokio::test]
