@@ -64,6 +64,7 @@ async fn follow(work: &Assignment, backoff: &mut Backoff) -> Result<(), Failure>
             () = tokio::time::sleep(TICK) => {}
             () = work.stop.stopped() => return Ok(()),
         }
+        work.log_trouble(archiving.source.last_error());
         let wanted = seals_wanted.borrow_and_update().get(&work.partition).copied().unwrap_or(0);
         archiving.seal_if_due(wanted).await?;
     }

@@ -20,6 +20,7 @@ pub mod rows;
 pub mod stream;
 pub mod visit;
 mod visits;
+mod watch;
 mod workers;
 
 pub use config::EtlConfig;

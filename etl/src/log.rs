@@ -145,6 +145,14 @@ impl Source {
         }
     }
 
+    /// Why nothing comes, if the log cannot be reached.
+    pub(crate) fn last_error(&self) -> Option<String> {
+        match self {
+            Self::Embedded(..) => None,
+            Self::Kafka(reader) => reader.last_error(),
+        }
+    }
+
     pub(crate) fn position(&self) -> u64 {
         match self {
             Self::Embedded(reader, _) => reader.position(),

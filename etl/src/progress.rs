@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 use crate::log::{EventLogs, LogError, concerns};
 use crate::rebuild;
 use crate::role::Etl;
+use crate::watch::Troubles;
 
 /// A stage that makes no progress for this long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
@@ -69,6 +70,8 @@ pub struct Progress {
     pub(crate) leads: Arc<watch::Sender<bool>>,
     /// One rebuild at a time.
     pub(crate) rebuilding: Arc<tokio::sync::Mutex<()>>,
+    /// What is wrong with Kafka.
+    pub(crate) troubles: Troubles,
 }
 
 impl Default for Progress {
@@ -82,6 +85,7 @@ impl Default for Progress {
             marked: Arc::new(Notify::new()),
             leads: Arc::new(watch::Sender::new(false)),
             rebuilding: Arc::default(),
+            troubles: Troubles::default(),
         }
     }
 }

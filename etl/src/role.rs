@@ -16,7 +16,7 @@ use crate::config::{EtlConfig, millis};
 use crate::log::EventLogs;
 use crate::progress::{Progress, Stage};
 use crate::visit::VisitPolicy;
-use crate::{archive, compact, counts, rebuild, visits, workers};
+use crate::{archive, compact, counts, rebuild, visits, watch, workers};
 
 /// How often the log may delete what nobody needs any more.
 const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
@@ -97,7 +97,8 @@ pub async fn run(etl: Etl, stop: Stop) {
             retaining.await;
         }
     };
-    tokio::join!(archiving, retaining, streaming, rebuilding, migrate(&etl, &stop), sweep(&etl, &stop));
+    let (migrating, sweeping, watching) = (migrate(&etl, &stop), sweep(&etl, &stop), watch::run(&etl, &stop));
+    tokio::join!(archiving, retaining, streaming, rebuilding, migrating, sweeping, watching);
 }
 
 /// Brings the tables up to date as soon as ClickHouse answers; until then the parts

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use crate::log::{Commits, EventLogs, concerns};
 use crate::progress::Stage;
 use crate::role::{Backoff, Etl};
+use crate::watch::LOOK;
 
 /// A worker that does not end in this time is cut off: what it does after that is
 /// refused by the fence of its commits.
@@ -39,6 +40,11 @@ pub(crate) struct Assignment {
 impl Assignment {
     pub(crate) fn ok(&self) {
         self.etl.health.ok(&self.health_part);
+    }
+
+    /// Says whether the worker's reader reaches the log.
+    pub(crate) fn log_trouble(&self, error: Option<String>) {
+        self.etl.progress.troubles.note(&self.health_part, error);
     }
 
     pub(crate) fn not_ready(&self, reason: impl Into<String>) {
@@ -74,6 +80,12 @@ fn embedded(etl: &Etl, log: &Log, stage: Stage, stop: Stop) -> Assignment {
     }
 }
 
+/// Why the group has no use of this member, if so.
+fn trouble(membership: &Membership) -> Option<String> {
+    let is_out = || (!membership.is_member()).then(|| "the group does not count this process".to_owned());
+    membership.last_error().or_else(is_out)
+}
+
 struct Group {
     etl: Etl,
     stage: Stage,
@@ -106,10 +118,15 @@ impl Group {
         W: Fn(Assignment) -> F,
         F: Future<Output = ()> + Send + 'static,
     {
+        let group = format!("group {}", self.stage.name());
         loop {
             let change = tokio::select! {
                 change = membership.next_change() => change,
                 () = stop.stopped() => break,
+                () = tokio::time::sleep(LOOK) => {
+                    self.etl.progress.troubles.note(&group, trouble(&membership));
+                    continue;
+                }
             };
             match change {
                 Some(Change::Assigned(partitions)) => {
@@ -127,6 +144,7 @@ impl Group {
                 None => break,
             }
         }
+        self.etl.progress.troubles.note(&group, None);
         let all: Vec<Partition> = self.workers.keys().copied().collect();
         self.end(&all).await;
         // A process that ends without a word keeps its partitions idle until the group
@@ -176,7 +194,9 @@ impl Group {
             }
             tracing::info!(stage = self.stage.name(), %partition, "partition released");
             self.lead(partition, false);
-            self.etl.health.forget(&self.etl.health_part(self.stage, partition));
+            let part = self.etl.health_part(self.stage, partition);
+            self.etl.progress.troubles.note(&part, None);
+            self.etl.health.forget(&part);
             self.etl.progress.forget(self.stage, partition);
         }
     }

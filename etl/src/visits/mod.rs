@@ -138,6 +138,7 @@ impl<'w> Streaming<'w> {
         let (etl, stop) = (&self.work.etl, &self.work.stop);
         loop {
             let is_caught_up = self.gather().await?;
+            self.work.log_trouble(self.source.last_error());
             if self.engine.end_offset() < self.write_from && !is_caught_up {
                 if stop.is_stopped() {
                     // Nothing was written and nothing stored: the next start replays it.
