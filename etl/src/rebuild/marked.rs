@@ -15,7 +15,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use tokio::time::Instant;
 
-use super::{RebuildError, Request, rebuild};
+use super::{RebuildError, Request, rebuild_in_turn};
 use crate::day::Day;
 use crate::log::LogError;
 use crate::progress::{Offsets, Stage, Stuck};
@@ -172,7 +172,7 @@ async fn work_off(
         sites_by_day.entry(Day::from_number(u32::from(mark.day))).or_default().insert(mark.site_code.clone());
     }
     for request in requests(sites_by_day) {
-        let report = rebuild(etl, &request, &mut |_| {}).await?;
+        let Some(report) = rebuild_in_turn(etl, &request, stop).await? else { return Ok(()) };
         tracing::info!(
             from = %request.from, to = %request.to,
             events_added = report.events.added, visits_added = report.visits.added,

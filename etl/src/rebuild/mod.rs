@@ -6,6 +6,7 @@
 //! must stay true: the result is a function of the archive alone; a rebuild that
 //! was interrupted or is repeated ends in the same tables.
 
+mod alone;
 mod build;
 mod compare;
 mod load;
@@ -15,6 +16,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use fanal_profiles::ProfileError;
+use fanal_service::stop::Stop;
 use fanal_storage::archive::{ArchiveError, FileInfo};
 use fanal_storage::clickhouse::ClickHouseError;
 use serde::{Deserialize, Serialize};
@@ -22,10 +24,12 @@ use thiserror::Error;
 
 use crate::config::millis;
 use crate::day::Day;
+use crate::log::EventLogs;
 use crate::metrics;
 use crate::progress::Offsets;
 use crate::role::Etl;
 use crate::visit::VisitPolicy;
+use alone::Alone;
 use build::Window;
 
 const DAY_MS: u64 = 86_400_000;
@@ -106,11 +110,13 @@ pub enum RebuildError {
     ClickHouse(#[from] ClickHouseError),
     #[error(transparent)]
     Profiles(#[from] ProfileError),
+    #[error("the lease on rebuilding cannot be had: {0}; check the archive store's space and permissions")]
+    Lease(#[from] object_store::Error),
     #[error("the range ends ({to}) before it begins ({from}); swap --from and --to")]
     EmptyRange { from: Day, to: Day },
 }
 
-/// Rebuilds what `request` names. One runs at a time.
+/// Rebuilds what `request` names. One runs at a time in the installation.
 pub async fn rebuild(
     etl: &Etl,
     request: &Request,
@@ -119,7 +125,57 @@ pub async fn rebuild(
     if request.to < request.from {
         return Err(RebuildError::EmptyRange { from: request.from, to: request.to });
     }
-    let _alone = etl.progress.rebuilding.lock().await;
+    let _alone_here = etl.progress.rebuilding.lock().await;
+    let alone = lease(etl, request).await?;
+    holding(alone, etl, request, progress).await
+}
+
+/// As `rebuild`, of a range that is not empty; `None` if the stop comes before its turn.
+pub(crate) async fn rebuild_in_turn(
+    etl: &Etl,
+    request: &Request,
+    stop: &Stop,
+) -> Result<Option<Report>, RebuildError> {
+    let turn = async {
+        let here = etl.progress.rebuilding.lock().await;
+        lease(etl, request).await.map(|alone| (here, alone))
+    };
+    let (_alone_here, alone) = tokio::select! {
+        turn = turn => turn?,
+        () = stop.stopped() => return Ok(None),
+    };
+    holding(alone, etl, request, &mut |_| {}).await.map(Some)
+}
+
+/// Waits until no other process rebuilds.
+async fn lease(etl: &Etl, request: &Request) -> Result<Option<Alone>, RebuildError> {
+    match &etl.log {
+        EventLogs::Kafka(_) if !request.is_dry_run => Ok(Some(Alone::wait(&etl.checkpoints).await?)),
+        // The embedded log has one process; a dry run writes nothing.
+        _ => Ok(None),
+    }
+}
+
+async fn holding(
+    alone: Option<Alone>,
+    etl: &Etl,
+    request: &Request,
+    progress: &mut (dyn FnMut(Step) + Send),
+) -> Result<Report, RebuildError> {
+    let done = from_listings(etl, request, progress).await;
+    if let Some(alone) = alone
+        && let Err(error) = alone.release().await
+    {
+        tracing::warn!(%error, "the lease on rebuilding is left to expire");
+    }
+    done
+}
+
+async fn from_listings(
+    etl: &Etl,
+    request: &Request,
+    progress: &mut (dyn FnMut(Step) + Send),
+) -> Result<Report, RebuildError> {
     for _ in 1..LISTINGS_MAX {
         match from_listing(etl, request, progress).await {
             // Merged since it was listed: nothing is lost, the new listing has it.
