@@ -28,7 +28,8 @@ use crate::{metrics, now};
 /// How long a token is valid. SDKs renew theirs half an hour before.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(7200);
 
-const FORM_LIMITS: BodyLimits = BodyLimits { bytes_max: 8 << 10, timeout: Duration::from_secs(10), rate_min: 0 };
+const FORM_LIMITS: BodyLimits =
+    BodyLimits { bytes_max: 8 << 10, timeout: Duration::from_secs(10), rate_min: 0 };
 /// Secrets checked at once; each takes memory and a thread.
 const CHECKS_MAX: usize = 2;
 /// How long a request waits for its turn.

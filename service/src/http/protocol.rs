@@ -196,7 +196,10 @@ fn http1_settings(limits: &HttpLimits) -> http1::Builder {
     // The watch looks after the time that headers take: a timer costs something per request.
     // With half_close nothing is read while a request waits for its answer: that read, which
     // only notices early that the client is gone, costs a buffer and a system call per request.
-    builder.header_read_timeout(None).half_close(true).max_buf_size(limits.header_bytes_max.max(READ_BUFFER_MIN));
+    builder
+        .header_read_timeout(None)
+        .half_close(true)
+        .max_buf_size(limits.header_bytes_max.max(READ_BUFFER_MIN));
     if limits.headers_max != HEADERS_MAX_FREE {
         builder.max_headers(limits.headers_max);
     }
