@@ -172,8 +172,9 @@ impl<L: EventLog> EventLog for Spooled<L> {
             tokio::time::timeout(shared.settings.confirm_timeout, shared.inner.append(batch.clone())).await;
         let error = match confirmed {
             Ok(Ok(appended)) => return Ok(appended),
-            // The spool could never be drained of it.
-            Ok(Err(error @ AppendError::TooLarge { .. })) => return Err(error),
+            // The spool could never be drained of it. Of several records, which may be of
+            // several requests, the drain finds the one.
+            Ok(Err(error @ AppendError::TooLarge { .. })) if batch.record_count() == 1 => return Err(error),
             Ok(Err(error)) => error,
             Err(_) => shared.unconfirmed(shared.settings.confirm_timeout),
         };

@@ -85,6 +85,22 @@ impl Kafka {
         self.ask(move |ask, wanted| topics::wait(ask, wanted, timeout)).await
     }
 
+    /// Refuses topics that are missing or have another number of partitions.
+    async fn check_topics(&self) -> Result<(), KafkaError> {
+        let timeout = self.inner.config.request_timeout.0;
+        let missing = self.ask(move |ask, wanted| {
+            let missing = topics::missing(ask, wanted, timeout)?;
+            Ok(missing.first().map(|topic| topic.name.to_owned()))
+        });
+        match missing.await? {
+            None => Ok(()),
+            Some(topic) => {
+                let detail = format!("`{topic}` is not there yet");
+                Err(KafkaError::Unreachable { what: "topics", detail })
+            }
+        }
+    }
+
     /// What is not as configured: for people, since only they may change a topic.
     pub async fn topics_differ(&self) -> Result<Vec<Difference>, KafkaError> {
         let config = self.inner.config.clone();
@@ -160,6 +176,7 @@ impl Kafka {
 
     /// Joins the group of `stage` for the topics of `families`.
     pub async fn join(&self, stage: Stage, families: &[Family]) -> Result<Membership, KafkaError> {
+        self.check_topics().await?;
         Membership::join(&self.inner, stage, families)
     }
 

@@ -99,10 +99,10 @@ impl KafkaLog {
         let _place = self.own.room.take(load.records, load.bytes, self.queue_bytes_max())?;
         let mut turn = self.turn(deadline).await?;
         let (first, notes) = self.shared.encode(&mut turn.lane, &batch, &load.letters);
-        let records = load.records + notes;
+        let (records, bytes) = (load.records + notes, load.bytes);
         drop(load);
         drop(batch);
-        self.send(turn, first, records, deadline).await
+        self.send(turn, first, (records, bytes), deadline).await
     }
 
     pub(crate) async fn seal(&self, partition: Partition) -> Result<u64, AppendError> {
@@ -113,14 +113,14 @@ impl KafkaLog {
         let content = Content { key: None, value: None, kind: Some(SEAL_KIND) };
         let slot = turn.lane.producer.push(partition.family(), partition.index(), content);
         turn.lane.producer.close();
-        Ok(self.send(turn, slot, 1, deadline).await?.base_offset + 1)
+        Ok(self.send(turn, slot, (1, 0), deadline).await?.base_offset + 1)
     }
 
     async fn send(
         &self,
         mut turn: Turn<'_>,
         first: usize,
-        records: usize,
+        (records, bytes): (usize, usize),
         deadline: Instant,
     ) -> Result<Appended, AppendError> {
         let sent = turn.lane.producer.send(deadline).await;
@@ -135,7 +135,13 @@ impl KafkaLog {
             Err(error) => {
                 metrics::failed(records as u64);
                 self.shared.errors.set(&error.detail);
-                Err(error.into())
+                Err(match error {
+                    Unconfirmed { perhaps: true, detail, .. } => AppendError::InDoubt(detail),
+                    Unconfirmed { too_large: true, .. } => {
+                        AppendError::TooLarge { bytes, max: self.record_bytes_max() }
+                    }
+                    Unconfirmed { detail, .. } => AppendError::Unavailable(detail),
+                })
             }
         }
     }
@@ -173,6 +179,10 @@ impl KafkaLog {
         Instant::now() + self.shared.config.confirm_timeout.0
     }
 
+    fn record_bytes_max(&self) -> usize {
+        usize::try_from(self.shared.config.record_bytes_max.0).unwrap_or(usize::MAX)
+    }
+
     fn queue_bytes_max(&self) -> usize {
         usize::try_from(self.shared.config.queue_bytes_max.0).unwrap_or(usize::MAX)
     }
@@ -185,18 +195,6 @@ impl EventLog for KafkaLog {
 
     fn local(&self) -> Self {
         Self { shared: Arc::clone(&self.shared), own: Own::new(&self.shared.settings) }
-    }
-}
-
-impl From<Unconfirmed> for AppendError {
-    fn from(error: Unconfirmed) -> Self {
-        match error {
-            Unconfirmed { perhaps: true, detail, .. } => Self::InDoubt(detail),
-            Unconfirmed { too_large: true, .. } => {
-                Self::Io("a record is larger than the topic's max.message.bytes".to_owned())
-            }
-            Unconfirmed { detail, .. } => Self::Unavailable(detail),
-        }
     }
 }
 

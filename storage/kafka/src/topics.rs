@@ -59,7 +59,9 @@ impl Topics {
     }
 
     pub(crate) fn partition(&self, topic: &str, index: i32) -> Option<Partition> {
-        Partition::new(self.family(topic)?, u32::try_from(index).ok()?)
+        let family = self.family(topic)?;
+        let index = u32::try_from(index).ok().filter(|index| *index < self.count(family))?;
+        Partition::new(family, index)
     }
 
     pub(crate) fn partitions(&self, family: Family) -> impl Iterator<Item = Partition> {

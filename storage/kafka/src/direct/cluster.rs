@@ -12,7 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::connection::Connection;
 use super::record_batch::Identity;
 use super::requests::{self, Api, INIT_PRODUCER_ID, METADATA, MetadataVisitor};
-use super::settings::Settings;
+use super::settings::{FAMILIES, Settings};
 use super::trouble::{Code, Trouble};
 
 /// Leaders are looked up so often even if nothing fails.
@@ -102,8 +102,12 @@ impl Cluster {
     async fn look(&mut self, until: Instant) -> Result<(), Trouble> {
         let settings = Arc::clone(&self.settings);
         let names = settings.topic_names();
-        let mut found =
-            Found { settings: &settings, brokers: Vec::new(), leaders: vec![-1; settings.slots()] };
+        let mut found = Found {
+            settings: &settings,
+            brokers: Vec::new(),
+            leaders: vec![-1; settings.slots()],
+            counts: [0; 3],
+        };
         let connection = self
             .ask(
                 until,
@@ -112,6 +116,7 @@ impl Cluster {
                 |answer| requests::read_metadata(answer, &mut found),
             )
             .await?;
+        found.check_counts()?;
         let (addresses, leaders) = (found.brokers, found.leaders);
         self.learn(addresses, leaders);
         self.keep(connection);
@@ -226,6 +231,23 @@ struct Found<'s> {
     settings: &'s Settings,
     brokers: Vec<(i32, String)>,
     leaders: Vec<i32>,
+    /// Partitions that each topic has.
+    counts: [u32; 3],
+}
+
+impl Found<'_> {
+    /// A visitor must stay in its partition, so nothing goes to a topic that has another
+    /// number of them. One that is not there, or says nothing now, has none.
+    fn check_counts(&self) -> Result<(), Trouble> {
+        for (family, found) in FAMILIES.into_iter().zip(self.counts) {
+            let wanted = self.settings.topics.count(family);
+            if found != 0 && found != wanted {
+                let topic = self.settings.topics.name(family).to_owned();
+                return Err(Trouble::Partitions { topic, found, wanted });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl MetadataVisitor for Found<'_> {
@@ -242,6 +264,9 @@ impl MetadataVisitor for Found<'_> {
     }
 
     fn partition(&mut self, topic: &str, index: i32, leader: i32) {
+        if let Some(family) = self.settings.topics.family(topic) {
+            self.counts[family as usize] += 1;
+        }
         if let Some(slot) = self.settings.slot_of(topic, index) {
             self.leaders[slot] = leader;
         }

@@ -12,7 +12,7 @@ use crate::config::{Compression, KafkaConfig};
 use crate::error::KafkaError;
 use crate::topics::{Topics, message_bytes_max};
 
-const FAMILIES: [Family; 3] = [Family::Beacons, Family::Dead, Family::Overflow];
+pub(super) const FAMILIES: [Family; 3] = [Family::Beacons, Family::Dead, Family::Overflow];
 
 #[derive(Debug)]
 pub(crate) struct Settings {

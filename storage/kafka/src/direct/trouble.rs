@@ -30,6 +30,10 @@ pub(super) enum Trouble {
     Answer { what: &'static str, code: Code },
     #[error("no broker is known that leads a partition")]
     NoLeader,
+    #[error(
+        "topic `{topic}` has {found} partitions, configured are {wanted}: a visitor would change its partition; configure {found}, or another topic_prefix"
+    )]
+    Partitions { topic: String, found: u32, wanted: u32 },
 }
 
 /// An error as a broker numbers it.

@@ -1,10 +1,10 @@
 //! Making and checking topics.
 
-use fanal_kafka::{Difference, Kafka, KafkaError};
+use fanal_kafka::{Difference, Kafka, KafkaError, Stage};
 use fanal_model::HumanDuration;
-use fanal_storage::log::Family;
+use fanal_storage::log::{AppendError, Family};
 
-use crate::support::{clean, config, connect};
+use crate::support::{beacons, clean, config, connect};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn topics_are_made_as_configured_and_differences_are_named() {
@@ -37,6 +37,26 @@ async fn another_number_of_partitions_is_refused() {
     let error = Kafka::connect(other).await.err().expect("four partitions are not five");
     assert!(matches!(error, KafkaError::PartitionCount { found: 4, wanted: 5, .. }), "{error}");
     assert!(error.to_string().contains("write 4"), "{error}");
+    clean(&kafka).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_with_another_number_of_partitions_is_written_and_read_by_nobody() {
+    let wanted = config("stays");
+    let kafka = connect(wanted.clone()).await;
+    let mut other = wanted;
+    other.partitions = 5;
+    let other = Kafka::open(other).unwrap();
+    let refused = other.log().append(beacons(&["site\0visitor"], "x")).await;
+    assert!(
+        matches!(&refused, Err(AppendError::Unavailable(why)) if why.contains("has 4 partitions, configured are 5")),
+        "{refused:?}"
+    );
+    let joined = other.join(Stage::Visits, &[Family::Beacons]).await;
+    assert!(matches!(joined, Err(KafkaError::PartitionCount { found: 4, wanted: 5, .. })));
+    for partition in kafka.partitions() {
+        assert_eq!(kafka.end_offset(partition).await.unwrap(), 0);
+    }
     clean(&kafka).await;
 }
 
