@@ -248,3 +248,20 @@ async fn a_key_that_sends_too_much_goes_to_the_overflow_topic() {
     assert_eq!(used, 2, "overflow is spread");
     clean(&kafka).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_own_partition_of_a_key_is_told_that_lines_of_it_stand_elsewhere() {
+    let kafka = connect(config("elsewhere")).await;
+    let notes: Vec<_> = (0..1200_u64).map(|n| (format!("site\0visitor-{n}").into_bytes(), n)).collect();
+    kafka.note_elsewhere(&notes).await.unwrap();
+    let mut found = Vec::new();
+    for partition in kafka.partitions_of(&[Family::Beacons]) {
+        for (_, topic, key, value) in read_all(&kafka, partition).await {
+            assert_eq!((topic, partition_of(&key, 4)), (Topic::Overflowed, partition.index()));
+            found.push((key, String::from_utf8(value).unwrap().parse().unwrap()));
+        }
+    }
+    found.sort_by_key(|(_, at_ms)| *at_ms);
+    assert_eq!(found, notes);
+    clean(&kafka).await;
+}
