@@ -73,7 +73,7 @@ reasons! {
     UnknownSite = "unknown_site",
     /// A record on the event log's topic is no beacon. Find who else writes to the topic; the bytes are in the dead letters.
     UnreadableRecord = "unreadable_record",
-    /// A record on the event log's topic names a format version that this program does not know. Upgrade, then replay it.
+    /// A record on the event log's topic names a format version that this program does not know. It stays in the raw archive; `dead-letters replay` leaves it alone.
     UnknownVersion = "unknown_version",
     /// The parser gave a line no outcome: a bug. The request's other lines are not touched; please report it.
     Unaccounted = "unaccounted",

@@ -226,3 +226,18 @@ async fn two_thousand_slow_connections_leave_good_traffic_served() {
     took.sort();
     assert!(took[197] < Duration::from_millis(100), "p99 {:?}", took[197]);
 }
+
+#[tokio::test]
+async fn of_many_connections_at_once_each_one_is_served() {
+    let running = start(HttpLimits::default()).await;
+    // On one thread: all stand in the kernel's queue before the first is accepted.
+    let streams: Vec<_> = (0..300).map(|_| std::net::TcpStream::connect(running.address).unwrap()).collect();
+    for stream in streams {
+        stream.set_nonblocking(true).unwrap();
+        let mut stream = TcpStream::from_std(stream).unwrap();
+        stream.write_all(b"GET /here HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
+    }
+}

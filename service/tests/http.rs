@@ -378,22 +378,6 @@ async fn more_connections_than_allowed_wait_for_a_free_place() {
 }
 
 #[tokio::test]
-async fn of_many_connections_at_once_each_one_is_served() {
-    let running = start(HttpLimits::default(), None).await;
-    let address = running.address;
-    // On one thread: all stand in the kernel's queue before the first is accepted.
-    let streams: Vec<_> = (0..300).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
-    for stream in streams {
-        stream.set_nonblocking(true).unwrap();
-        let mut stream = TcpStream::from_std(stream).unwrap();
-        stream.write_all(b"GET /here HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
-    }
-}
-
-#[tokio::test]
 async fn a_port_in_use_is_named_with_the_way_out() {
     let taken = bind("127.0.0.1:0".parse().unwrap(), "--http").unwrap();
     let address = taken.local_addr().unwrap();

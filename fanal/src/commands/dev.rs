@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> 
     let config = config(arguments)?;
     config.check().map_err(Ending::WrongUse)?;
     super::runtime()?.block_on(async {
-        let node = Node::start(config).await?;
+        let node = Box::pin(Node::start(config)).await?;
         output.say(&addresses_table(&node.addresses, arguments));
         if !node.until_ready().await {
             return node.until_stopped().await;

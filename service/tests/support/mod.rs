@@ -82,5 +82,5 @@ pub(crate) async fn ask(stream: &mut TcpStream, path: &str) -> std::io::Result<S
 
 pub(crate) fn resident_mib() -> u64 {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096 >> 20
+    (statm.split(' ').nth(1).unwrap().parse::<u64>().unwrap() * 4096) >> 20
 }
