@@ -257,7 +257,7 @@ async fn parts_of_a_key_do_not_run_into_each_other(open: Open) {
         [visit(&site, "ab", 1, now, 6), visit(&site, "abc", 2, now, 6), visit(&site, "a", 3, now, 6)];
     store.write_visits(&visits.iter().collect::<Vec<_>>()).await;
     for one in &visits {
-        assert_eq!(store.visits(&site, &one.visit.visitor_code).await, std::slice::from_ref(&one));
+        assert_eq!(store.visits(&site, &one.visit.visitor_code).await, std::slice::from_ref(one));
     }
     assert_eq!(store.visits(&format!("{site}a"), "b").await, []);
 }
