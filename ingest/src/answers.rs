@@ -2,11 +2,11 @@
 //! success and throw the data away.
 
 use fanal_parser::RequestError;
-use fanal_service::http::{Response, bytes_answer, empty};
+use fanal_service::http::{Body, Response};
 use fanal_service::problem::Problem;
 use fanal_storage::log::AppendError;
-use http::header::CACHE_CONTROL;
-use http::{HeaderValue, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 pub(crate) const METHODS: &str = "GET, POST, OPTIONS";
 
@@ -20,14 +20,21 @@ const PIXEL: &[u8] = &[
     0, 0, 0, 0, 0x2c, 0, 0, 0, 0, 1, 0, 1, 0, 0, 2, 2, 0x44, 1, 0, 0x3b,
 ];
 
-/// Everything is durable.
-pub(crate) fn accepted(as_image: bool) -> Response {
-    let mut response = match as_image {
-        true => bytes_answer(StatusCode::OK, "image/gif", PIXEL),
-        false => empty(StatusCode::NO_CONTENT),
-    };
+/// Everything is durable. Takes the map of the request's headers for its own: the HTTP
+/// library then uses it for the next request, and none is ever allocated.
+pub(crate) fn accepted(as_image: bool, mut headers: HeaderMap) -> Response {
+    headers.clear();
     // A cached answer would swallow the next beacon.
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut response = Response::new(if as_image { Body::full(PIXEL) } else { Body::empty() });
+    match as_image {
+        true => headers.insert(CONTENT_TYPE, HeaderValue::from_static("image/gif")),
+        false => {
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            None
+        }
+    };
+    *response.headers_mut() = headers;
     response
 }
 

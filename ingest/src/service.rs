@@ -19,6 +19,7 @@ use fanal_service::stop::Stop;
 use fanal_storage::catalogue::{Site, SiteDirectory};
 use fanal_storage::log::{AppendError, Appender, Batch, Clock, EventLog, Topic};
 use http::header::{COOKIE, REFERER, SET_COOKIE, USER_AGENT};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
 use crate::address::client_address;
@@ -26,7 +27,7 @@ use crate::appends::Appends;
 use crate::budget::{Budget, Share};
 use crate::config::Settings;
 use crate::key::AddressKey;
-use crate::lane::{Lane, Written};
+use crate::lane::{Lane, Ticket, Written};
 use crate::metrics::Counters;
 use crate::sink::BatchSink;
 use crate::{answers, cookie, metrics};
@@ -76,6 +77,13 @@ struct Incoming<'r> {
     headers: &'r HeaderMap,
     client_address: &'r str,
     received_at_ms: u64,
+}
+
+/// Where a request came in and whom it is for.
+struct Door<'r> {
+    site: Arc<Site>,
+    as_image: bool,
+    connection: &'r Connection,
 }
 
 /// Why the lines of a request are not in a batch.
@@ -157,20 +165,46 @@ impl<L: EventLog> Ingest<L> {
             "/visit/events.gif" => true,
             _ => return Err(answers::not_found()),
         };
-        let query = parts.uri.query().unwrap_or_default().as_bytes();
         let has_body = match parts.method {
             Method::GET => false,
             Method::POST => true,
             _ => return Err(Problem::method_not_allowed(answers::METHODS)),
         };
-        let site_code = parse_query(query).site_code.ok_or_else(answers::site_missing)?;
+        let site_code = parse_query(query_of(&parts)).site_code.ok_or_else(answers::site_missing)?;
         let site = self.sites.get(&site_code).ok_or_else(|| answers::site_unknown(&site_code))?;
-        // Given back when the request is answered.
-        let share = self.bodies.share(self.settings.body.bytes_max);
-        let body = match has_body {
-            true => Some(self.body(&parts.headers, body, &share).await?),
-            false => None,
+        drop(site_code);
+        let door = Door { site, as_image, connection };
+        // Thousands wait for the log at once, so that all of the request is let go before:
+        // its lines are in the batch, the answer is made. Boxed, because a GET is not to
+        // carry the space that reading a body takes.
+        let (response, ticket) = match has_body {
+            true => Box::pin(self.with_body(door, parts, body)).await?,
+            false => self.write(&door, parts, None)?,
         };
+        ticket.await.map_err(|error| answers::not_appended(&error))?;
+        Ok(response)
+    }
+
+    async fn with_body(
+        &self,
+        door: Door<'_>,
+        parts: Parts,
+        body: hyper::body::Incoming,
+    ) -> Result<(Response, Ticket), Problem> {
+        // Given back when the lines are in the batch, which has bounds of its own.
+        let share = self.bodies.share(self.settings.body.bytes_max);
+        let body = self.body(&parts.headers, body, &share).await?;
+        self.write(&door, parts, Some(&body))
+    }
+
+    /// Writes the lines into the lane's batch; the answer for when that is durable.
+    fn write(
+        &self,
+        door: &Door<'_>,
+        parts: Parts,
+        body: Option<&[u8]>,
+    ) -> Result<(Response, Ticket), Problem> {
+        let (site, connection) = (&door.site, door.connection);
         let address = client_address(
             connection.peer.ip(),
             &parts.headers,
@@ -179,9 +213,9 @@ impl<L: EventLog> Ingest<L> {
         );
         let reduced = address.map(|ip| site.address_policy.apply(ip, |bytes| self.key.hash(bytes)));
         let incoming = Incoming {
-            site: &site,
-            query,
-            body: body.as_deref(),
+            site,
+            query: query_of(&parts),
+            body,
             headers: &parts.headers,
             client_address: reduced.as_deref().unwrap_or_default(),
             received_at_ms: (self.now_ms)(),
@@ -189,12 +223,11 @@ impl<L: EventLog> Ingest<L> {
         let lane = self.lane(connection.worker);
         let written = lane.write(|batch| self.lines(&incoming, connection.tls, batch));
         let (set_cookie, ticket) = written.map_err(|Refusal(problem)| problem)?;
-        ticket.await.map_err(|error| answers::not_appended(&error))?;
-        let mut response = answers::accepted(as_image);
+        let mut response = answers::accepted(door.as_image, parts.headers);
         if let Some(value) = set_cookie {
             response.headers_mut().insert(SET_COOKIE, value);
         }
-        Ok(response)
+        Ok((response, ticket))
     }
 
     async fn body(
@@ -281,6 +314,10 @@ impl<L: EventLog> Handler for Ingest<L> {
     async fn handle(&self, request: Request, connection: &Connection) -> Response {
         Self::handle(self, request, connection).await
     }
+}
+
+fn query_of(parts: &Parts) -> &[u8] {
+    parts.uri.query().unwrap_or_default().as_bytes()
 }
 
 /// HTTP/2 may send each cookie in a header of its own.

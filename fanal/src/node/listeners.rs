@@ -232,7 +232,8 @@ impl Handler for DataHandler {
             return response;
         }
         match &self.delivery {
-            Some(delivery) => delivery.handle(request, connection).await,
+            // Boxed, so that a beacon does not carry the space that this takes.
+            Some(delivery) => Box::pin(delivery.handle(request, connection)).await,
             None => not_found(),
         }
     }

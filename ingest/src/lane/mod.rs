@@ -154,7 +154,10 @@ impl<L, O> Drop for Lane<L, O> {
 impl State {
     fn close_open(&mut self) {
         let full = std::mem::take(&mut self.open);
-        self.bytes += full.batch.record_bytes();
+        let bytes = full.batch.record_bytes();
+        self.bytes += bytes;
+        // The next one will be about as large: it is not to grow by copying.
+        self.open.batch = Batch::with_capacity((bytes + bytes / 4).min(BATCH_BYTES));
         self.full.push_back(full);
     }
 }

@@ -20,6 +20,9 @@ use crate::stop::Stop;
 
 /// A connection that was told to close and has no request is dropped after this.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
+/// A connection without a request for so long gives its buffers back. Shorter than the pause
+/// between a browser's beacons, longer than a busy client's.
+const PARK_AFTER: Duration = Duration::from_secs(2);
 /// The bounds of the time between two looks; an eighth of the shortest timeout lies between.
 const LOOK_MIN: Duration = Duration::from_millis(10);
 const LOOK_MAX: Duration = Duration::from_millis(250);
@@ -32,6 +35,8 @@ pub(super) enum Order {
     Close,
     /// End now.
     Drop,
+    /// Give buffers back until something comes.
+    Park,
 }
 
 impl Order {
@@ -39,6 +44,7 @@ impl Order {
         match number {
             0 => Self::GoOn,
             1 => Self::Close,
+            3 => Self::Park,
             _ => Self::Drop,
         }
     }
@@ -177,6 +183,23 @@ impl Activity {
         Order::of(self.order.load(Relaxed))
     }
 
+    /// Whether nothing is asked, being asked or being answered.
+    pub(super) fn is_quiet(&self) -> bool {
+        let is_idle = self.in_flight.load(Relaxed) == 0 && !self.is_writing.load(Relaxed);
+        is_idle && self.head_since_ms.load(Relaxed) == 0
+    }
+
+    /// Takes back the order to park, if it is that.
+    pub(super) fn unpark(&self) {
+        let (park, go_on) = (Order::Park as u8, Order::GoOn as u8);
+        self.order.compare_exchange(park, go_on, Relaxed, Relaxed).ok();
+    }
+
+    fn park(&self) {
+        self.order.store(Order::Park as u8, Relaxed);
+        self.waker.wake();
+    }
+
     pub(super) fn watch(&self) -> &Watch {
         &self.watch
     }
@@ -236,7 +259,7 @@ impl Activity {
             Order::Close if !is_idle => self.since_ms.store(now, Relaxed),
             Order::Close if is_over(since, CLOSE_GRACE) => self.give(Order::Drop, now),
             Order::Close => {}
-            Order::GoOn => {
+            order @ (Order::GoOn | Order::Park) => {
                 let is_http2 = self.is_http2.load(Relaxed);
                 let head = self.head_since_ms.load(Relaxed);
                 let stopped = watch.stopped_ms.load(Relaxed);
@@ -253,6 +276,13 @@ impl Activity {
                     || stopped != 0 && (is_http2 || is_over(stopped, limits.close_grace))
                 {
                     self.give(Order::Close, now);
+                } else if order == Order::GoOn
+                    && !is_http2
+                    && !is_new
+                    && self.is_quiet()
+                    && is_over(since, PARK_AFTER)
+                {
+                    self.park();
                 }
             }
         }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -52,110 +52,131 @@ struct Served<H> {
 }
 
 impl<H: Handler> Task<H> {
+    // Each phase is in a box of its own, so that a connection takes the memory of the one it
+    // is in: most of them wait for a next request that comes seconds later or never.
     pub(super) async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
         match tls {
             None => {
-                let watched = self.watch.begin();
-                self.clear(Wire::new(stream, Arc::clone(&watched.activity)), watched).await;
+                let (served, _watched) = self.begin();
+                clear(Wire::new(stream, Arc::clone(&served.activity)), &served).await;
             }
-            Some(acceptor) => {
-                let limit = self.admitted.gate.limits.handshake_timeout;
-                match timeout(limit, acceptor.accept(stream)).await {
-                    Ok(Ok(stream)) => {
-                        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                        let watched = self.watch.begin();
-                        let wire = Wire::new(stream, Arc::clone(&watched.activity));
-                        match is_http2 {
-                            true => self.http2(wire, watched).await,
-                            false => self.clear(wire, watched).await,
-                        }
-                    }
-                    failed => {
-                        self.admitted.gate.meters.handshakes_failed.increment(1);
-                        let reason = failed.map_or("timed out".to_owned(), |result| {
-                            result.map_or_else(|error| error.to_string(), |_| String::new())
-                        });
-                        tracing::debug!(peer = %self.connection.peer, reason, "TLS handshake failed");
-                    }
-                }
-            }
+            Some(acceptor) => Box::pin(self.over_tls(stream, acceptor)).await,
         }
     }
 
-    /// Both protocols may come without being announced.
-    async fn clear<S>(self, mut wire: Wire<S>, watched: Watched)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let mut orders = Orders::new(&watched.activity);
+    async fn over_tls(self, stream: TcpStream, acceptor: TlsAcceptor) {
+        let limit = self.admitted.gate.limits.handshake_timeout;
+        let stream = match Box::pin(timeout(limit, acceptor.accept(stream))).await {
+            Ok(Ok(stream)) => stream,
+            failed => {
+                self.admitted.gate.meters.handshakes_failed.increment(1);
+                let reason = failed.map_or("timed out".to_owned(), |result| {
+                    result.map_or_else(|error| error.to_string(), |_| String::new())
+                });
+                tracing::debug!(peer = %self.connection.peer, reason, "TLS handshake failed");
+                return;
+            }
+        };
+        let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let (served, _watched) = self.begin();
+        let wire = Wire::new(stream, Arc::clone(&served.activity));
+        match is_http2 {
+            true => http2(wire, &served).await,
+            false => clear(wire, &served).await,
+        }
+    }
+
+    fn begin(self) -> (Arc<Served<H>>, Watched) {
+        let watched = self.watch.begin();
+        let Self { connection, handler, admitted, .. } = self;
+        let activity = Arc::clone(&watched.activity);
+        (Arc::new(Served { handler, connection, activity, admitted }), watched)
+    }
+}
+
+/// Both protocols may come without being announced.
+async fn clear<S, H: Handler>(mut wire: Wire<S>, served: &Arc<Served<H>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    loop {
+        let mut orders = Orders::new(&served.activity);
         let protocol = poll_fn(|cx| match orders.next(cx) {
-            Order::GoOn => wire.poll_protocol(cx).map(|read| read.ok().flatten()),
+            Order::GoOn | Order::Park => wire.poll_protocol(cx).map(|read| read.ok().flatten()),
             // Nothing was asked yet.
             Order::Close | Order::Drop => Poll::Ready(None),
-        })
-        .await;
-        match protocol {
-            Some(Protocol::Http1) => self.http1(wire, watched).await,
-            Some(Protocol::Http2) => self.http2(wire, watched).await,
-            None => {}
+        });
+        match protocol.await {
+            Some(Protocol::Http1) => {
+                served.activity.unpark();
+                match Box::pin(http1(wire, served)).await {
+                    Some(parked) => wire = parked,
+                    None => return,
+                }
+            }
+            Some(Protocol::Http2) => return Box::pin(http2(wire, served)).await,
+            None => return,
         }
     }
+}
 
-    async fn http1<S>(self, wire: Wire<S>, watched: Watched)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        let builder = http1_settings(&self.admitted.gate.limits);
-        let served = self.served(&watched);
-        let service = service_fn(|request| {
-            let served = Arc::clone(&served);
-            async move { Ok::<_, Infallible>(served.answer(request).await) }
-        });
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
-        let mut orders = Orders::new(&watched.activity);
-        let ended = poll_fn(|cx| {
-            match orders.next(cx) {
-                Order::GoOn => {}
-                Order::Close => connection.as_mut().graceful_shutdown(),
-                Order::Drop => return Poll::Ready(Ok(())),
-            }
-            connection.as_mut().poll(cx)
-        });
-        ended_with(ended.await);
-    }
-
-    async fn http2<S>(self, wire: Wire<S>, watched: Watched)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        watched.activity.is_http2();
-        let builder = http2_settings(&self.admitted.gate.limits);
-        let served = self.served(&watched);
-        let service = service_fn(|request| {
-            let served = Arc::clone(&served);
-            async move { Ok::<_, Infallible>(served.answer(request).await) }
-        });
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
-        let mut orders = Orders::new(&watched.activity);
-        let ended = poll_fn(|cx| {
-            match orders.next(cx) {
-                Order::GoOn => {}
-                Order::Close => connection.as_mut().graceful_shutdown(),
-                Order::Drop => return Poll::Ready(Ok(())),
-            }
-            connection.as_mut().poll(cx)
-        });
-        ended_with(ended.await);
-    }
-
-    fn served(self, watched: &Watched) -> Arc<Served<H>> {
-        Arc::new(Served {
-            handler: self.handler,
-            connection: self.connection,
-            activity: Arc::clone(&watched.activity),
-            admitted: self.admitted,
+/// Serves requests until the connection ends, or nothing was asked for a while: then the
+/// buffers of the protocol are given back, and the wire, which waits for less.
+async fn http1<S, H: Handler>(wire: Wire<S>, served: &Arc<Served<H>>) -> Option<Wire<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let builder = http1_settings(&served.admitted.gate.limits);
+    let service = service_fn(|request| {
+        let served = Arc::clone(served);
+        async move { Ok::<_, Infallible>(served.answer(request).await) }
+    });
+    let mut connection = builder.serve_connection(TokioIo::new(wire), service);
+    let mut orders = Orders::new(&served.activity);
+    let is_parked = poll_fn(|cx| {
+        match orders.next(cx) {
+            Order::GoOn => {}
+            Order::Park if served.activity.is_quiet() => return Poll::Ready(true),
+            // A request was quicker.
+            Order::Park => served.activity.unpark(),
+            Order::Close => Pin::new(&mut connection).graceful_shutdown(),
+            Order::Drop => return Poll::Ready(false),
+        }
+        Pin::new(&mut connection).poll(cx).map(|ended| {
+            ended_with(ended);
+            false
         })
+    });
+    if !is_parked.await {
+        return None;
     }
+    let parts = connection.into_parts();
+    let mut wire = parts.io.into_inner();
+    wire.put_back(&parts.read_buf);
+    Some(wire)
+}
+
+async fn http2<S, H: Handler>(wire: Wire<S>, served: &Arc<Served<H>>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    served.activity.is_http2();
+    let builder = http2_settings(&served.admitted.gate.limits);
+    let service = service_fn(|request| {
+        let served = Arc::clone(served);
+        async move { Ok::<_, Infallible>(served.answer(request).await) }
+    });
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
+    let mut orders = Orders::new(&served.activity);
+    let ended = poll_fn(|cx| {
+        match orders.next(cx) {
+            Order::GoOn | Order::Park => {}
+            Order::Close => connection.as_mut().graceful_shutdown(),
+            Order::Drop => return Poll::Ready(Ok(())),
+        }
+        connection.as_mut().poll(cx)
+    });
+    ended_with(ended.await);
 }
 
 fn ended_with(ended: Result<(), hyper::Error>) {

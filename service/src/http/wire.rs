@@ -28,18 +28,28 @@ pub(super) struct Wire<S> {
     /// Read already and not handed on yet; not allocated otherwise.
     ahead: Vec<u8>,
     taken: usize,
+    /// Known from an earlier request.
+    is_http1: bool,
 }
 
 impl<S: AsyncRead + Unpin> Wire<S> {
     pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
-        Self { stream, activity, ahead: Vec::new(), taken: 0 }
+        Self { stream, activity, ahead: Vec::new(), taken: 0, is_http1: false }
+    }
+
+    /// Takes back what the protocol has read and not used.
+    pub(super) fn put_back(&mut self, bytes: &[u8]) {
+        self.ahead.splice(..self.taken, bytes.iter().copied());
+        self.taken = 0;
     }
 
     /// Finds out the protocol from the first bytes; `None` if the peer closed.
     pub(super) fn poll_protocol(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Protocol>>> {
         loop {
             let known = self.ahead.len().min(PREFACE.len());
-            if self.ahead[..known] != PREFACE[..known] {
+            let is_http1 = if self.is_http1 { known > 0 } else { self.ahead[..known] != PREFACE[..known] };
+            if is_http1 {
+                self.is_http1 = true;
                 self.activity.received(&self.ahead);
                 return Poll::Ready(Ok(Some(Protocol::Http1)));
             }
