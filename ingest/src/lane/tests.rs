@@ -46,7 +46,7 @@ fn appended() -> Result<Appended, AppendError> {
 
 /// One request of one line with a value of `bytes`.
 fn write(lane: &TestLane, name: &str, bytes: usize) -> Result<Ticket, AppendError> {
-    let value = format!("{name:<bytes$}");
+    let value = name.to_owned() + &" ".repeat(bytes.saturating_sub(name.len()));
     let written = lane.write(|batch| {
         batch.push(Topic::Beacons, b"key", |out| out.extend_from_slice(value.as_bytes())).unwrap();
         let counts = Counts { received: 1, accepted: 1, rejected: 0 };

@@ -31,6 +31,8 @@ use crate::transaction::{RawProducer, Timeouts, make};
 /// The brokers give up a transaction that is open for longer; until then readers wait
 /// at its first record.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(20);
+/// How often brokers look for such transactions, if nobody has configured it.
+const ABORT_INTERVAL: Duration = Duration::from_secs(10);
 /// One look at whether transactions are decided, and the pause before the next one.
 const SETTLED_TIMEOUT: Duration = Duration::from_secs(5);
 const SETTLED_PAUSE: Duration = Duration::from_millis(200);
@@ -211,7 +213,7 @@ pub(crate) async fn positions(shared: &Arc<Shared>, head: &[u8; 32]) -> Result<V
     let made = |e: ClientError| unreadable(KafkaError::Client(e.to_string()));
     let consumer: StreamConsumer<Plain> = client.create_with_context(Plain::default()).map_err(made)?;
     let consumer = Arc::new(Elsewhere::new(consumer));
-    let idle = shared.config.request_timeout.0 + TRANSACTION_TIMEOUT;
+    let idle = shared.config.request_timeout.0 + TRANSACTION_TIMEOUT + ABORT_INTERVAL;
     settled(&consumer, &topic, end, idle).await?;
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(&topic, 0, Offset::Beginning).map_err(made)?;

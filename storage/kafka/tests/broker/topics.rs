@@ -46,6 +46,7 @@ async fn a_topic_with_another_number_of_partitions_is_written_and_read_by_nobody
     let kafka = connect(wanted.clone()).await;
     let mut other = wanted;
     other.partitions = 5;
+    other.confirm_timeout = HumanDuration(std::time::Duration::from_secs(1));
     let other = Kafka::open(other).unwrap();
     let refused = other.log().append(beacons(&["site\0visitor"], "x")).await;
     assert!(
