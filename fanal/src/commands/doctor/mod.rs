@@ -75,19 +75,11 @@ async fn examine(config: Config) -> Vec<Finding> {
             return findings;
         }
     };
-    // On Kafka this command does no work of the workers: nobody would bring an event on.
-    let is_tried = matches!(session, Session::Remote(_)) || config.event_log.kind == EventLogKind::Embedded;
     findings.push(match &session {
         Session::Remote(remote) => {
             Finding::good("process", format!("process {} answers", remote.addresses.pid))
         }
-        Session::Local(_) if is_tried => {
-            Finding::good("process", "none runs; this command opened the parts itself")
-        }
-        Session::Local(_) => Finding::good(
-            "process",
-            "none runs here, so that no test event was sent; ask again where one with [etl] and [admin] runs",
-        ),
+        Session::Local(_) => Finding::good("process", "none runs; this command opened the parts itself"),
     });
     if let Session::Remote(remote) = &session {
         findings.extend(servers::readiness(remote).await);
@@ -95,9 +87,7 @@ async fn examine(config: Config) -> Vec<Finding> {
     if config.clickhouse.url.is_none() {
         findings.extend(checks::tables(session.clickhouse(&config)).await);
     }
-    if is_tried {
-        findings.extend(walk::walk(&session, &config).await);
-    }
+    findings.extend(walk::walk(&session, &config).await);
     session.close().await;
     findings
 }
