@@ -34,7 +34,7 @@ pub(crate) struct Remote {
     pub(crate) token: Secret,
 }
 
-/// The parts in this process; with the embedded log the etl role runs beside.
+/// The parts in this process, with the etl role running beside.
 pub(crate) struct Local {
     pub(crate) parts: Parts,
     config: Config,
@@ -71,7 +71,9 @@ impl Session {
             Err(error) => return Err(error),
         };
         let stop = Stop::new();
-        let etl = does_the_work(quiet.event_log.kind).then(|| parts.spawn_etl(&stop));
+        // Beside Kafka others may do the work; who has no such role leaves it to them.
+        let works = quiet.event_log.kind == EventLogKind::Embedded || quiet.etl.is_some();
+        let etl = works.then(|| parts.spawn_etl(&stop));
         Ok(Self::Local(Box::new(Local { parts, config: quiet, stop, etl })))
     }
 
@@ -143,13 +145,6 @@ impl Session {
     }
 }
 
-/// Whether a command runs the etl role itself. Beside Kafka it is left to the processes
-/// that have the role: one that joins their groups for a moment takes partitions away from
-/// them, also where the command only lists something.
-fn does_the_work(kind: EventLogKind) -> bool {
-    kind == EventLogKind::Embedded
-}
-
 impl Remote {
     /// The process that runs on this installation, if it answers.
     pub(crate) async fn find(config: &Config) -> anyhow::Result<Option<Self>> {
@@ -181,16 +176,5 @@ fn read_running(file: &Path) -> anyhow::Result<Option<Addresses>> {
         Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error).with_context(|| format!("cannot read {}", file.display())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_command_joins_no_group_of_the_workers() {
-        assert!(does_the_work(EventLogKind::Embedded));
-        assert!(!does_the_work(EventLogKind::Kafka));
     }
 }
