@@ -14,6 +14,9 @@ use crate::error::KafkaError;
 
 /// How often a new topic is looked for until all its partitions have a leader.
 const LOOK_PAUSE: Duration = Duration::from_millis(50);
+/// How long the reason of a failure may be behind it, and one look for it.
+const REASON_WAIT: Duration = Duration::from_secs(1);
+const REASON_LOOK: Duration = Duration::from_millis(50);
 
 /// Names and partition counts.
 #[derive(Debug, Clone)]
@@ -129,9 +132,14 @@ fn metadata(
     topic: Option<&str>,
     timeout: Duration,
 ) -> Result<Metadata, KafkaError> {
-    let metadata = ask.fetch_metadata(topic, timeout).map_err(|e| KafkaError::Unreachable {
-        what: "topics",
-        detail: ask.context().errors.get().unwrap_or_else(|| e.to_string()),
+    let metadata = ask.fetch_metadata(topic, timeout).map_err(|e| {
+        // The client tells the reason apart from the failure, and perhaps a moment later.
+        let until = Instant::now() + REASON_WAIT;
+        while ask.context().errors.get().is_none() && Instant::now() < until {
+            drop(ask.poll(REASON_LOOK));
+        }
+        let detail = ask.context().errors.get().unwrap_or_else(|| e.to_string());
+        KafkaError::Unreachable { what: "topics", detail }
     })?;
     ask.context().errors.clear();
     Ok(metadata)
