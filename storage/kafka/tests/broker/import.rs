@@ -87,7 +87,10 @@ fn dying_import() {
     let Some(config) = config_of_child() else { return };
     let head: String = HEAD.iter().map(|byte| format!("{byte:02x}")).collect();
     let id = format!("{}.import.{head}", config.group);
-    let producer: BaseProducer = client(&config).set("transactional.id", id).create().unwrap();
+    let mut client = client(&config);
+    // Not longer than that of an import, for those who wait until the brokers give it up.
+    client.set("transactional.id", id).set("transaction.timeout.ms", "10000");
+    let producer: BaseProducer = client.create().unwrap();
     producer.init_transactions(Duration::from_secs(30)).unwrap();
     producer.begin_transaction().unwrap();
     for n in 0..40 {
