@@ -73,7 +73,7 @@ impl<H: Handler> Task<H> {
                 let reason = failed.map_or("timed out".to_owned(), |result| {
                     result.map_or_else(|error| error.to_string(), |_| String::new())
                 });
-                tracing::debug!(peer = %self.connection.peer, reason, "TLS handshake failed");
+                tracing::debug!(peer = %self.connection.peer, reason, "handshake failed");
                 return;
             }
         };

@@ -144,7 +144,8 @@ impl Drop for Workers {
         for thread in &mut self.threads {
             let Some(thread) = thread.thread.take() else { continue };
             while !thread.is_finished() && Instant::now() < until {
-                std::thread::sleep(END_PAUSE);
+                // Drop cannot await; this thread is about to end as well.
+                std::thread::park_timeout(END_PAUSE);
             }
             if thread.is_finished() {
                 thread.join().ok();
