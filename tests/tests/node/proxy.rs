@@ -1,5 +1,4 @@
 //! The harness's proxy: each fault does what its name says, to both sides.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};

@@ -1,5 +1,4 @@
 //! The tracking door as an SDK meets it: recorded requests, freshness, bad input.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -3,7 +3,6 @@
 //!
 //! Scenarios that read visitor data back are not selected: `GET /visit/visitor`
 //! answers `{}` in this version. `tests/sdk/README.md` lists them.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,12 +1,9 @@
 //! Connections without a request for seconds: their buffers are given back, and nobody notices.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
+use crate::support::start;
 use fanal_service::http::HttpLimits;
-use support::start;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::sleep;

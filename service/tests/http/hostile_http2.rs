@@ -1,14 +1,10 @@
 //! HTTP/2 peers that cost much and send little, as raw frames.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
-
-mod support;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::support::{ask, resident_mib, start};
 use fanal_service::http::HttpLimits;
-use support::{ask, resident_mib, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -1,26 +1,18 @@
 //! What both stores do, each test on both.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "a test states what must hold by panicking"
-)]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::{Store, ended, gone, limits, link, now_ms, unique, visit};
 use fanal_profiles::{Limits, ProfileBatch};
-use support::{Store, ended, gone, limits, link, now_ms, unique, visit};
 
 /// Runs each async function below on the embedded store and on Cassandra.
 macro_rules! on_both_stores {
     ($($name:ident),* $(,)?) => {
         mod embedded {
-            $(#[tokio::test] async fn $name() { super::$name(super::support::embedded).await })*
+            $(#[tokio::test] async fn $name() { super::$name(crate::support::embedded).await })*
         }
         mod cassandra {
-            $(#[tokio::test] async fn $name() { super::$name(super::support::cassandra).await })*
+            $(#[tokio::test] async fn $name() { super::$name(crate::support::cassandra).await })*
         }
     };
 }

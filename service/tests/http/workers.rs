@@ -1,18 +1,14 @@
 //! Workers over real sockets: one port, a thread each, and a hand-over without a failed request.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
-
-mod support;
-
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use crate::support::{Example, ask, rest};
 use fanal_service::http::{HttpLimits, Sharing, Sockets, Workers};
 use fanal_service::stop::Stop;
-use support::{Example, ask, rest};
 use tokio::net::TcpStream;
 
 fn any_port() -> SocketAddr {

@@ -1,6 +1,5 @@
 //! The stack of real servers: what is killed comes back on its data, what is
 //! started ends, and nothing else does.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

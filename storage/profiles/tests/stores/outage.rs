@@ -1,18 +1,10 @@
 //! Cassandra that is away, silent, or cut off in the middle; and its schema.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "a test states what must hold by panicking"
-)]
-
-mod support;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::{cassandra_address, cassandra_config, limits, now_ms, unique, visit};
 use fanal_profiles::{CassandraConfig, CassandraProfiles, ProfileBatch, ProfileError, Profiles};
-use support::{cassandra_address, cassandra_config, limits, now_ms, unique, visit};
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;

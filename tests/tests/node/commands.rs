@@ -1,5 +1,4 @@
 //! The commands as people and scripts call them: exit codes, output, help.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
 
 use std::path::Path;
 use std::process::Command;

@@ -1,7 +1,5 @@
 //! The HTTP server over real sockets: protocols, limits, panics, draining.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
-
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;

@@ -1,7 +1,5 @@
 //! The admin API over real sockets.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
-
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -22,7 +20,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-const EXAMPLE: &str = include_str!("../../tests/sdk/config.example.json");
+const EXAMPLE: &str = include_str!("../../../tests/sdk/config.example.json");
 const TOKEN: &str = "the-admin-token";
 
 struct Echo;

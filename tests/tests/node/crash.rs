@@ -1,6 +1,5 @@
 //! Acknowledged means durable: the whole process group is killed under load,
 //! again and again, and nothing that was acknowledged is missing or there twice.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
 
 use std::collections::HashMap;
 use std::process::{Command, Stdio};

@@ -1,6 +1,5 @@
 //! Rejected lines are listed, read again and dropped through the real program, while it
 //! runs and while it does not; what was counted stays counted.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
 
 use std::path::Path;
 use std::process::Command;

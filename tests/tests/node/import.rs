@@ -1,6 +1,5 @@
 //! A generated day of access logs becomes exactly the visits that the generator
 //! planned, whatever happens on the way: import, repeat, kill, rebuild, lost tables.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};

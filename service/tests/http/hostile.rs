@@ -1,14 +1,10 @@
 //! Peers that are slow, many, or lie about lengths: HTTP/1 over raw sockets.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
-
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{answer_to, ask, rest, start};
 use fanal_service::config::Networks;
 use fanal_service::http::{HttpLimits, RATE_GRACE};
-use support::{answer_to, ask, rest, start};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

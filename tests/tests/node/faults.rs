@@ -1,6 +1,5 @@
 //! Damage and shortage: each ends in a healed start or a clear error, never in
 //! a hang and never in silent loss.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
 
 use std::fs::OpenOptions;
 use std::io::{Seek, SeekFrom, Write};

@@ -1,20 +1,11 @@
 //! Any order and any repetition of writes ends in the profile of a plain twin.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stderr,
-    clippy::type_complexity,
-    reason = "a test states what must hold by panicking"
-)]
-
-mod support;
 
 use std::collections::BTreeMap;
 
+use crate::support::{DAY, Store, ended, gone, link, now_ms, unique, visit};
 use fanal_profiles::{Limits, ProfileBatch, ProfileVisit};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
-use support::{DAY, Store, ended, gone, link, now_ms, unique, visit};
 
 const VISITS_MAX: usize = 3;
 
@@ -174,20 +165,20 @@ fn check(open: fn(Limits) -> Store, cases: u32, erases: bool) {
 
 #[test]
 fn any_order_of_writes_ends_in_the_same_embedded_profile() {
-    check(support::embedded, 300, false);
+    check(crate::support::embedded, 300, false);
 }
 
 #[test]
 fn any_order_of_writes_and_an_erasure_ends_in_the_same_embedded_profile() {
-    check(support::embedded, 200, true);
+    check(crate::support::embedded, 200, true);
 }
 
 #[test]
 fn any_order_of_writes_ends_in_the_same_cassandra_profile() {
-    check(support::cassandra, 40, false);
+    check(crate::support::cassandra, 40, false);
 }
 
 #[test]
 fn any_order_of_writes_and_an_erasure_ends_in_the_same_cassandra_profile() {
-    check(support::cassandra, 30, true);
+    check(crate::support::cassandra, 30, true);
 }

@@ -1,19 +1,10 @@
 //! The embedded file after its writer was killed.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stderr,
-    clippy::print_stdout,
-    reason = "a test states what must hold by panicking"
-)]
-
-mod support;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+use crate::support::{limits, now_ms, visit};
 use fanal_profiles::{EmbeddedConfig, EmbeddedProfiles, ProfileBatch, ProfileError, Profiles};
-use support::{limits, now_ms, visit};
 use tempfile::TempDir;
 
 const PATH: &str = "FANAL_TEST_PROFILES_PATH";
@@ -75,7 +66,7 @@ async fn has(profiles: &Profiles, batch: u64, j: u64) -> bool {
 fn write_and_kill(path: &std::path::Path, first: u64, kill_after: usize) -> u64 {
     let mut writer = Command::new(std::env::current_exe().unwrap())
         .args([
-            "a_killed_writer_leaves_a_consistent_file_with_all_that_was_flushed",
+            "crash::a_killed_writer_leaves_a_consistent_file_with_all_that_was_flushed",
             "--exact",
             "--nocapture",
         ])

@@ -1,10 +1,4 @@
 //! `[profiles]` as operators write it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stderr,
-    reason = "a test states what must hold by panicking"
-)]
 
 use fanal_profiles::{ProfileError, ProfileStore, Profiles, ProfilesConfig};
 use tempfile::TempDir;

@@ -1,7 +1,5 @@
 //! The OpenAPI document by itself.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
-
 use fanal_admin::OPENAPI;
 use serde_json::Value;
 
