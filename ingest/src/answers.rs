@@ -1,6 +1,8 @@
 //! The answers of the collector. Errors are never 403: Python SDKs take it for
 //! success and throw the data away.
 
+use std::time::Duration;
+
 use fanal_parser::RequestError;
 use fanal_service::http::{Body, Response};
 use fanal_service::problem::Problem;
@@ -13,6 +15,8 @@ pub(crate) const METHODS: &str = "GET, POST, OPTIONS";
 /// Pause that a sender is asked for when the disk is only slow, or really full.
 const RETRY_SOON_S: u32 = 1;
 const RETRY_LATER_S: u32 = 30;
+/// Rules stay for minutes and more.
+const RETRY_RULE_S: u32 = 60;
 
 /// A transparent image of one pixel.
 const PIXEL: &[u8] = &[
@@ -88,6 +92,29 @@ pub(crate) fn busy() -> Problem {
         "Nothing was stored: the server receives too much at once. Send it again in a moment.",
     )
     .retry_after(RETRY_SOON_S)
+}
+
+/// The site has used its quota.
+pub(crate) fn over_quota(free_in: Duration) -> Problem {
+    let seconds = u32::try_from(free_in.as_secs().saturating_add(1)).unwrap_or(u32::MAX);
+    Problem::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "site_over_quota",
+        "Too many lines",
+        "Nothing was stored: this site sends more lines per second than its quota. Send it again after the seconds that Retry-After names.",
+    )
+    .retry_after(seconds)
+}
+
+/// A rule of the operator keeps this out.
+pub(crate) fn refused_by_rule() -> Problem {
+    Problem::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "refused_by_rule",
+        "Refused",
+        "Nothing was stored: the operator of this server refuses such requests for now. Send it again later.",
+    )
+    .retry_after(RETRY_RULE_S)
 }
 
 /// What a sender is told about a log that did not take a batch.

@@ -4,10 +4,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use fanal_service::health::Health;
-use fanal_storage::log::AppendError;
+use fanal_storage::log::{AppendError, Batch};
 
 use crate::lane::Observer;
 use crate::metrics::Stages;
+use crate::sites::{Pending, Sites};
 
 /// The part of readiness that this role reports.
 const HEALTH_PART: &str = "event_log";
@@ -17,13 +18,14 @@ pub(crate) struct Appends {
     health: Health,
     /// Whether the log took the last append.
     taking: AtomicBool,
-    stages: Stages,
+    pub(crate) stages: Stages,
+    sites: Sites,
 }
 
 impl Appends {
     pub(crate) fn new(health: Health) -> Self {
         health.ok(HEALTH_PART);
-        Self { health, taking: AtomicBool::new(true), stages: Stages::new() }
+        Self { health, taking: AtomicBool::new(true), stages: Stages::new(), sites: Sites::default() }
     }
 
     pub(crate) fn are_taken(&self) -> bool {
@@ -50,7 +52,14 @@ impl Appends {
 }
 
 impl Observer for Appends {
-    fn appended(&self, queued: Instant, sent: Instant, result: &Result<(), AppendError>) {
+    type Pending = Pending;
+
+    fn leaves(&self, batch: &Batch) -> Pending {
+        self.sites.pending(batch)
+    }
+
+    fn appended(&self, pending: Pending, queued: Instant, sent: Instant, result: &Result<(), AppendError>) {
+        pending.end(result.is_ok());
         self.stages.queue.record((sent - queued).as_secs_f64());
         self.stages.append.record(sent.elapsed().as_secs_f64());
         self.report(result);

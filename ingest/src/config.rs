@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The section `[ingest]`, as a person writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct IngestConfig {
     /// Where cleartext HTTP/1.1 and HTTP/2 are answered.
@@ -54,6 +54,12 @@ pub struct IngestConfig {
     /// Lines that wait for the event log in one worker; beyond it requests get 503 with `Retry-After`.
     #[serde(default = "defaults::lane_bytes_max", with = "byte_size")]
     pub lane_bytes_max: ByteSize,
+    /// Quotas and kill rules, read again when the file changes; `ingest-rules.toml` in `data_dir` by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules_file: Option<PathBuf>,
+    /// The share of requests that get a line in the access log: 0 none, 1 all.
+    #[serde(default)]
+    pub access_log_share: f64,
 }
 
 mod defaults {
@@ -117,6 +123,8 @@ pub enum ConfigProblem {
         "ingest.body_bytes_max is larger than ingest.bodies_bytes_max: no body of that size could arrive"
     )]
     BodyAboveBodies,
+    #[error("ingest.access_log_share is the share of requests that are logged: write 0 to 1")]
+    AccessLogShare,
     #[error("ingest.{key} is larger than this machine can address")]
     TooLarge { key: &'static str },
 }
@@ -134,6 +142,8 @@ pub struct Settings {
     pub request_bytes_max: usize,
     /// What may wait for the event log in one thread.
     pub lane_bytes_max: usize,
+    /// Of the requests, how many are logged.
+    pub access_log_share: f64,
 }
 
 impl Default for Settings {
@@ -147,6 +157,7 @@ impl Default for Settings {
             lines: Limits::default(),
             request_bytes_max: 32 << 20,
             lane_bytes_max: 64 << 20,
+            access_log_share: 0.0,
         }
     }
 }
@@ -170,6 +181,8 @@ impl IngestConfig {
             lines_max: defaults::lines_max(),
             request_bytes_max: defaults::request_bytes_max(),
             lane_bytes_max: defaults::lane_bytes_max(),
+            rules_file: None,
+            access_log_share: 0.0,
         }
     }
 
@@ -190,6 +203,9 @@ impl IngestConfig {
         if self.body_timeout.0.is_zero() {
             return Err(ConfigProblem::Zero { key: "body_timeout" });
         }
+        if !(0.0..=1.0).contains(&self.access_log_share) {
+            return Err(ConfigProblem::AccessLogShare);
+        }
         Ok(Settings {
             node: if self.node.is_empty() { host_name.to_owned() } else { self.node.clone() },
             trusted_proxies: self.trusted_proxies.clone(),
@@ -206,6 +222,7 @@ impl IngestConfig {
             },
             request_bytes_max: size(self.request_bytes_max, "request_bytes_max")?,
             lane_bytes_max: size(self.lane_bytes_max, "lane_bytes_max")?,
+            access_log_share: self.access_log_share,
         })
     }
 }
@@ -244,6 +261,7 @@ mod tests {
             listen_tls: reference.listen_tls,
             tls: reference.tls.clone(),
             trusted_proxies: reference.trusted_proxies.clone(),
+            rules_file: reference.rules_file.clone(),
             ..minimal
         };
         assert_eq!(reference, defaults, "the reference shows the defaults");
@@ -270,6 +288,7 @@ mod tests {
         assert!(problem(|c| c.body_bytes_max = ByteSize(10)).contains("line_bytes_max"));
         assert!(problem(|c| c.bodies_bytes_max = ByteSize(10)).contains("bodies_bytes_max"));
         assert!(problem(|c| c.request_bytes_max = ByteSize(0)).contains("request_bytes_max"));
+        assert!(problem(|c| c.access_log_share = f64::NAN).contains("access_log_share"));
         assert!(problem(|c| c.listen_tls = Some(c.listen)).contains("tls"));
         assert!(read("[ingest]\nlisten = \"127.0.0.1:1\"\naddress_key_file = \"k\"\nlimes = 3").is_err());
     }

@@ -8,19 +8,23 @@
 pub mod config;
 pub mod import;
 pub mod replay;
+pub mod rules;
 pub mod spool;
 
+mod access;
 mod address;
 mod answers;
 mod appends;
 mod budget;
 mod cookie;
 mod key;
+mod labels;
 mod lane;
 mod metrics;
 mod run;
 mod service;
 mod sink;
+mod sites;
 
 pub use config::{ClientAddressHeader, ConfigProblem, IngestConfig, Settings};
 pub use key::{AddressKey, KeyError};

@@ -1,7 +1,11 @@
 //! What the collector counts, once per request or batch.
 
 use fanal_parser::Counts;
-use metrics::{Counter, Histogram, counter, describe_counter, describe_histogram, histogram};
+use metrics::{
+    Counter, Histogram, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+
+use crate::labels::Labels;
 
 const REQUESTS: &str = "ingest_requests_total";
 const REQUEST_BYTES: &str = "ingest_request_bytes_total";
@@ -9,6 +13,9 @@ const LINES: &str = "ingest_lines_total";
 const STAGE_SECONDS: &str = "ingest_stage_duration_seconds";
 const UNACCOUNTED: &str = "ingest_lines_unaccounted_total";
 const COOKIES: &str = "ingest_visitor_cookies_total";
+const QUOTA_REFUSED: &str = "ingest_quota_refused_total";
+const RULE_REFUSED: &str = "ingest_rule_refused_total";
+const RULES_STALE: &str = "ingest_rules_stale";
 
 /// Names and meanings; call once after the recorder is installed.
 pub fn describe() {
@@ -21,10 +28,39 @@ pub fn describe() {
     );
     describe_histogram!(
         STAGE_SECONDS,
-        "Time of a batch of requests by stage: queue (since its first request), append (until the event log confirmed it durable)."
+        "Time by `stage`: parse (of one request, one in 32 is timed), queue (of a batch, since its first request), append (of a batch, until the event log confirmed it durable)."
     );
     describe_counter!(COOKIES, "Visitor cookies by action: set or refreshed.");
+    describe_counter!(
+        QUOTA_REFUSED,
+        "Requests refused because their `site` had used its quota. At most 1000 sites have a series, the others are `(other)`."
+    );
+    describe_counter!(
+        RULE_REFUSED,
+        "What a `rule` of the operator refused, by `what`: request or line. At most 1000 names have a series, the others are `(other)`."
+    );
+    describe_gauge!(
+        RULES_STALE,
+        "1 while the file of rules cannot be used and the rules before it are in force, else 0."
+    );
+    crate::sites::describe();
     crate::spool::metrics::describe();
+}
+
+/// Requests of a site that are refused.
+pub(crate) fn refused_by_quota(site_code: &str) -> Counter {
+    static SITES: Labels = Labels::new();
+    counter!(QUOTA_REFUSED, "site" => SITES.bounded(site_code))
+}
+
+/// `what` is `request` or `line`.
+pub(crate) fn refused_by_rule(rule: &str, what: &'static str) -> Counter {
+    static RULES: Labels = Labels::new();
+    counter!(RULE_REFUSED, "rule" => RULES.bounded(rule), "what" => what)
+}
+
+pub(crate) fn rules_are_stale(are_stale: bool) {
+    gauge!(RULES_STALE).set(f64::from(u8::from(are_stale)));
 }
 
 /// `result` is `accepted` or the code of a problem: both come from closed sets.
@@ -65,6 +101,7 @@ impl Counters {
 
 /// Where the time of a batch goes.
 pub(crate) struct Stages {
+    pub(crate) parse: Histogram,
     pub(crate) queue: Histogram,
     pub(crate) append: Histogram,
 }
@@ -72,6 +109,7 @@ pub(crate) struct Stages {
 impl Stages {
     pub(crate) fn new() -> Self {
         Self {
+            parse: histogram!(STAGE_SECONDS, "stage" => "parse"),
             queue: histogram!(STAGE_SECONDS, "stage" => "queue"),
             append: histogram!(STAGE_SECONDS, "stage" => "append"),
         }

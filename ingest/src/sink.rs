@@ -4,6 +4,8 @@ use fanal_model::{Beacon, DeadLetter, RejectReason, record_key};
 use fanal_parser::Sink;
 use fanal_storage::log::{Batch, Mark, Topic};
 
+use crate::rules::LineRules;
+
 /// Adds to a batch up to a bound. One buffer for keys serves all records.
 pub(crate) struct BatchSink<'b> {
     batch: &'b mut Batch,
@@ -13,12 +15,26 @@ pub(crate) struct BatchSink<'b> {
     bytes_max: usize,
     overflow: bool,
     lacks_visitor: bool,
+    rules: Option<LineRules<'b>>,
+    /// Lines that the rules kept out.
+    refused: u64,
 }
 
 impl<'b> BatchSink<'b> {
     pub(crate) fn new(batch: &'b mut Batch, key: &'b mut Vec<u8>, bytes_max: usize) -> Self {
         let start = batch.mark();
-        Self { batch, start, key, bytes_max, overflow: false, lacks_visitor: false }
+        let rules = None;
+        Self { batch, start, key, bytes_max, overflow: false, lacks_visitor: false, rules, refused: 0 }
+    }
+
+    /// Lets these rules see each line.
+    pub(crate) fn with_rules(self, rules: Option<LineRules<'b>>) -> Self {
+        Self { rules, ..self }
+    }
+
+    /// Lines that the rules kept out: they were never received.
+    pub(crate) fn refused(&self) -> u64 {
+        self.refused
     }
 
     /// Whether a line was rejected because it names no visitor.
@@ -42,6 +58,10 @@ impl<'b> BatchSink<'b> {
 
 impl Sink for BatchSink<'_> {
     fn accepted(&mut self, beacon: &Beacon<'_>) {
+        if self.rules.as_ref().is_some_and(|rules| rules.refuse(beacon)) {
+            self.refused += 1;
+            return;
+        }
         self.key.clear();
         record_key(self.key, beacon.site_code, beacon.visitor());
         let bytes = beacon.line.len() + beacon.user_agent.len() + beacon.referer.len();

@@ -191,7 +191,8 @@ pub(crate) enum Shape {
 impl Kind {
     /// The kind that `eventType` names. SDKs write `customData`, the published
     /// interface `CUSTOM_DATA`: neither case nor underscores make a difference.
-    fn of(raw: &[u8]) -> Self {
+    #[must_use]
+    pub fn of(raw: &[u8]) -> Self {
         const KINDS: [(&[u8], Kind); 9] = [
             (b"staticData", Kind::StaticData),
             (b"page", Kind::Page),

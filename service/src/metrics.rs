@@ -75,6 +75,11 @@ fn describe() {
         "http_handler_panics_total",
         "Requests that ended in a bug of ours (answer 500)."
     );
+    metrics::describe_gauge!(
+        "http_requests_in_flight",
+        "Requests being answered now, by `worker` (its number), some milliseconds old."
+    );
+    metrics::describe_counter!("http_tls_handshakes_total", "TLS handshakes by `kind`: full or resumed.");
     metrics::describe_counter!(
         "http_tls_handshakes_failed_total",
         "TLS handshakes that failed or took too long."

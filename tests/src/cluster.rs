@@ -94,8 +94,26 @@ impl Node {
     /// # Panics
     /// When it runs, or cannot be started.
     pub fn start(&mut self) {
-        assert!(self.running.is_none(), "{} runs already", self.name);
         self.change_taken_port();
+        self.start_on_its_ports();
+    }
+
+    /// Another process on the same configuration, which the first gives way to where that
+    /// says so.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn start_successor(&self) -> Self {
+        let Self { name, folder, listen, admin, .. } = self;
+        let (name, folder, listen, admin) = (name.clone(), folder.clone(), listen.clone(), admin.clone());
+        let mut successor = Self { name, folder, listen, admin, log_from: 0, running: None };
+        successor.start_on_its_ports();
+        successor
+    }
+
+    fn start_on_its_ports(&mut self) {
+        assert!(self.running.is_none(), "{} runs already", self.name);
         let log = OpenOptions::new().create(true).append(true).open(self.log_file()).unwrap();
         self.log_from = usize::try_from(log.metadata().unwrap().len()).unwrap();
         let mut command = Command::new("sh");
@@ -109,6 +127,27 @@ impl Node {
         guard.process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let guard = guard.spawn().unwrap_or_else(|error| panic!("sh: {error}"));
         self.running = Some(Running { child, guard });
+    }
+
+    /// Waits until it has ended by itself; the exit code.
+    ///
+    /// # Panics
+    /// When it does not end in time.
+    pub fn ended(&mut self) -> i32 {
+        self.end(&[], STOP_LIMIT)
+    }
+
+    /// Memory of the program, its children not counted.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn resident_mib(&self) -> u64 {
+        let running = std::fs::read(self.folder.join("data/running.json")).unwrap();
+        let running: serde_json::Value = serde_json::from_slice(&running).unwrap();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", running["pid"])).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
     }
 
     /// SIGKILL; the data folder stays as it is.

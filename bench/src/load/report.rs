@@ -44,10 +44,14 @@ pub struct Report {
     pub lines_per_s: f64,
     /// From sending to the complete answer.
     pub latency_us: Latency,
+    /// The same, of what was acknowledged alone.
+    pub acked_latency_us: Latency,
     /// From when the rate wanted the request sent; at full speed the same.
     pub schedule_latency_us: Latency,
     #[serde(skip)]
     sent: Option<Histogram<u64>>,
+    #[serde(skip)]
+    acked: Option<Histogram<u64>>,
     #[serde(skip)]
     due: Option<Histogram<u64>>,
 }
@@ -92,8 +96,10 @@ impl Report {
             requests_per_s: 0.0,
             lines_per_s: 0.0,
             latency_us: Latency::default(),
+            acked_latency_us: Latency::default(),
             schedule_latency_us: Latency::default(),
             sent: histogram(),
+            acked: histogram(),
             due: histogram(),
         }
     }
@@ -101,12 +107,16 @@ impl Report {
     /// Counts an answer.
     pub(super) fn answer(&mut self, status: u16, since_sent: Duration, since_due: Duration) {
         *self.by_status.entry(status).or_default() += 1;
-        for (histogram, latency) in [(&mut self.sent, since_sent), (&mut self.due, since_due)] {
+        let is_acked = (200..300).contains(&status);
+        let acked = if is_acked { &mut self.acked } else { &mut None };
+        for (histogram, latency) in
+            [(&mut self.sent, since_sent), (acked, since_sent), (&mut self.due, since_due)]
+        {
             if let Some(histogram) = histogram {
                 histogram.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LATENCY_MAX_US));
             }
         }
-        if (200..300).contains(&status) {
+        if is_acked {
             self.requests_acked += 1;
             self.lines_acked += u64::from(self.lines_per_request);
         }
@@ -119,6 +129,7 @@ impl Report {
         self.requests_per_s = self.requests_acked as f64 / self.elapsed_s;
         self.lines_per_s = self.lines_acked as f64 / self.elapsed_s;
         self.latency_us = Latency::of(self.sent.as_ref());
+        self.acked_latency_us = Latency::of(self.acked.as_ref());
         self.schedule_latency_us = Latency::of(self.due.as_ref());
     }
 }

@@ -29,6 +29,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> 
     match &arguments.action {
         Action::Check { file } => {
             let config = Config::read(file)?;
+            config.rules()?;
             let text = format!("{}: good; roles: {}", file.display(), config.role_names().join(", "));
             output.result(&text, &json!({"file": file, "good": true, "roles": config.role_names()}));
         }

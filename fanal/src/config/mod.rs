@@ -7,6 +7,7 @@ mod defaults;
 mod dev;
 mod http;
 mod install;
+mod rules;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

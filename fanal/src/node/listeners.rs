@@ -208,7 +208,12 @@ fn data_handler(
             settings.body.rate_min = u32::try_from(config.http.body_rate_min.0).unwrap_or(u32::MAX);
             let key = AddressKey::load_or_create(&section.address_key_file)?;
             let (log, sites) = (parts.writer(), parts.catalogue.sites());
-            let ingest = Arc::new(Ingest::new(log, sites, settings, key, wall_clock(), parts.health.clone()));
+            let mut ingest = Ingest::new(log, sites, settings, key, wall_clock(), parts.health.clone());
+            if let Some((file, rules)) = config.rules()? {
+                running.tasks.spawn(rules.clone().watch(file, stop.clone()));
+                ingest = ingest.with_rules(rules);
+            }
+            let ingest = Arc::new(ingest);
             let (watched, stop) = (Arc::clone(&ingest), stop.clone());
             running.tasks.spawn(async move { watched.watch_log(&stop).await });
             Some(ingest)

@@ -31,8 +31,20 @@ const SHARED_BYTES_MAX: usize = 256 << 10;
 
 /// Hears of every append.
 pub(crate) trait Observer: Send + Sync + 'static {
+    /// What is remembered of a batch while it is on its way.
+    type Pending: Send;
+
+    /// A batch leaves for the log.
+    fn leaves(&self, batch: &Batch) -> Self::Pending;
+
     /// `queued` is when the first request of the batch came, `sent` when it left.
-    fn appended(&self, queued: Instant, sent: Instant, result: &Result<(), AppendError>);
+    fn appended(
+        &self,
+        pending: Self::Pending,
+        queued: Instant,
+        sent: Instant,
+        result: &Result<(), AppendError>,
+    );
 }
 
 /// The lines of one request as they are counted.
@@ -182,8 +194,9 @@ async fn pump<L: EventLog, O: Observer>(pumping: Pumping<L, O>) {
         let (bytes, sent) = (next.batch.record_bytes(), Instant::now());
         let queued = next.since.unwrap_or(sent);
         let sending = Sending { shared, group: next.group, bytes, result: None };
+        let pending = shared.observer.leaves(&next.batch);
         let result = shared.log.append(next.batch).await.map(|_| ());
-        shared.observer.appended(queued, sent, &result);
+        shared.observer.appended(pending, queued, sent, &result);
         sending.end(result);
     }
 }

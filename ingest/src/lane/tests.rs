@@ -26,7 +26,11 @@ impl EventLog for Held {
 struct Heard(Mutex<Vec<Result<(), AppendError>>>);
 
 impl Observer for Heard {
-    fn appended(&self, queued: Instant, sent: Instant, result: &Result<(), AppendError>) {
+    type Pending = ();
+
+    fn leaves(&self, _: &Batch) {}
+
+    fn appended(&self, (): (), queued: Instant, sent: Instant, result: &Result<(), AppendError>) {
         assert!(queued <= sent);
         self.0.lock().unwrap().push(result.clone());
     }

@@ -29,8 +29,9 @@ pub struct SpoolConfig {
     /// The spool takes nothing that would leave less free than this on its disk.
     #[serde(with = "byte_size")]
     pub free_bytes_min: ByteSize,
-    /// A request that the event log neither confirms nor refuses within this time goes to the spool. Longer
-    /// than the event log's own limit (`event_log.kafka.confirm_timeout`), whose answer says what is wrong.
+    /// A request that the event log neither confirms nor refuses within this time goes to the spool: what the
+    /// first requests of an outage wait for. The event log may still take it (until its own
+    /// `event_log.kafka.confirm_timeout`); readers drop the second copy.
     #[serde(with = "human_duration")]
     pub confirm_timeout: HumanDuration,
     /// The same for a batch out of the spool, which is then sent again; with the event log's own limit longer
@@ -51,7 +52,7 @@ impl Default for SpoolConfig {
             dir: None,
             bytes_max: ByteSize(8 << 30),
             free_bytes_min: ByteSize(1 << 30),
-            confirm_timeout: HumanDuration(Duration::from_secs(3)),
+            confirm_timeout: HumanDuration(Duration::from_millis(500)),
             drain_timeout: HumanDuration(Duration::from_secs(60)),
             drain_batch_bytes: ByteSize(4 << 20),
             stop_timeout: HumanDuration(Duration::from_secs(10)),

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fanal_ingest::rules::RulesHandle;
 use fanal_ingest::{AddressKey, Ingest, Settings};
 use fanal_model::{AddressPolicy, Beacon, DeadLetter, Receipt, SiteCode};
 use fanal_service::health::Health;
@@ -53,9 +54,19 @@ pub(crate) async fn serve_on<L: EventLog>(
     health: Health,
     stop: &Stop,
 ) -> SocketAddr {
+    serve_with(log, settings, health, stop, RulesHandle::default()).await
+}
+
+pub(crate) async fn serve_with<L: EventLog>(
+    log: L,
+    settings: Settings,
+    health: Health,
+    stop: &Stop,
+    rules: RulesHandle,
+) -> SocketAddr {
     let clock: Clock = Arc::new(|| NOW_MS);
     let key = AddressKey::of(&Secret::new("test"));
-    let ingest = Arc::new(Ingest::new(log, sites(), settings, key, clock, health));
+    let ingest = Arc::new(Ingest::new(log, sites(), settings, key, clock, health).with_rules(rules));
     let listener = Listener::clear(bind("127.0.0.1:0".parse().unwrap(), "test").unwrap());
     let address = listener.local_addr().unwrap();
     let (watching, watch_stop) = (Arc::clone(&ingest), stop.clone());

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test states what must hold by panicking")]
 
 mod collector;
+mod rules;
 mod spool;
 
 use std::sync::Arc;

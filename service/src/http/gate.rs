@@ -33,6 +33,8 @@ pub(super) struct Meters {
     pub(super) refused_by_address: Counter,
     pub(super) refused_requests: Counter,
     pub(super) refused_framing: Counter,
+    pub(super) handshakes_full: Counter,
+    pub(super) handshakes_resumed: Counter,
     pub(super) handshakes_failed: Counter,
     pub(super) panics: Counter,
 }
@@ -45,6 +47,8 @@ impl Meters {
             refused_by_address: metrics::counter!("http_connections_refused_total"),
             refused_requests: metrics::counter!("http_requests_refused_total", "reason" => "busy"),
             refused_framing: metrics::counter!("http_requests_refused_total", "reason" => "framing"),
+            handshakes_full: metrics::counter!("http_tls_handshakes_total", "kind" => "full"),
+            handshakes_resumed: metrics::counter!("http_tls_handshakes_total", "kind" => "resumed"),
             handshakes_failed: metrics::counter!("http_tls_handshakes_failed_total"),
             panics: metrics::counter!("http_handler_panics_total"),
         }
@@ -140,13 +144,20 @@ pub(super) struct Lane {
     pub(super) worker: usize,
     requests_max: u32,
     in_flight: AtomicU32,
+    shown: Gauge,
 }
 
 impl Lane {
     pub(super) fn new(worker: usize, workers: usize, limits: &HttpLimits) -> Arc<Self> {
         let share = limits.requests_max.div_ceil(workers.max(1));
         let requests_max = u32::try_from(share).unwrap_or(u32::MAX);
-        Arc::new(Self { worker, requests_max, in_flight: AtomicU32::new(0) })
+        let shown = metrics::gauge!("http_requests_in_flight", "worker" => worker.to_string());
+        Arc::new(Self { worker, requests_max, in_flight: AtomicU32::new(0), shown })
+    }
+
+    /// Tells the metrics how many requests are being answered.
+    pub(super) fn show(&self) {
+        self.shown.set(f64::from(self.in_flight.load(Relaxed)));
     }
 
     /// Counts a request; false if it is one too many (it is counted all the same).

@@ -109,6 +109,7 @@ impl Watch {
     fn look(&self) {
         let now = self.clock();
         self.now_ms.store(now, Relaxed);
+        self.lane.show();
         let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         for activity in connections.slots.iter().flatten() {
             activity.look(self, now);

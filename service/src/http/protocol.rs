@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::HandshakeKind;
 
 use super::framing::Verdict;
 use super::gate::Admitted;
@@ -77,6 +78,11 @@ impl<H: Handler> Task<H> {
                 return;
             }
         };
+        let meters = &self.admitted.gate.meters;
+        match stream.get_ref().1.handshake_kind() {
+            Some(HandshakeKind::Resumed) => meters.handshakes_resumed.increment(1),
+            _ => meters.handshakes_full.increment(1),
+        }
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let (served, _watched) = self.begin();
         let wire = Wire::new(stream, Arc::clone(&served.activity));

@@ -8,6 +8,7 @@
 mod doctor;
 mod down;
 mod foreign;
+mod gone;
 mod hot;
 mod manual;
 mod same_rows;

@@ -26,6 +26,8 @@ pub(crate) struct Servers {
     pub(crate) mariadb: String,
     /// Further keys of `[event_log.kafka]`.
     pub(crate) kafka_keys: String,
+    /// Kafka's and the spool's limits for a confirmation.
+    pub(crate) confirm_timeouts: [&'static str; 2],
 }
 
 impl Servers {
@@ -41,6 +43,7 @@ impl Servers {
             cassandra: shared_server("FANAL_STACK_CASSANDRA"),
             mariadb: shared_server("FANAL_STACK_MARIADB_ADDRESS"),
             kafka_keys: String::new(),
+            confirm_timeouts: ["10s", "12s"],
         };
         mariadb(&format!("CREATE DATABASE {} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", servers.name));
         servers
@@ -49,7 +52,8 @@ impl Servers {
     /// The sections of a configuration that name servers. What is not confirmed in time is
     /// sent again and stored twice; a busy machine must not bring that into a comparison.
     pub(crate) fn toml(&self) -> String {
-        let Self { name, kafka, hdfs, clickhouse, cassandra, mariadb, kafka_keys } = self;
+        let Self { name, kafka, hdfs, clickhouse, cassandra, mariadb, kafka_keys, confirm_timeouts } = self;
+        let [kafka_timeout, spool_timeout] = confirm_timeouts;
         let (user, password) =
             (shared_server("FANAL_STACK_HDFS_USER"), shared_server("FANAL_STACK_MARIADB_PASSWORD_FILE"));
         format!(
@@ -65,10 +69,10 @@ dead_partitions = 2
 overflow_partitions = 2
 replication = 1
 min_insync_replicas = 1
-confirm_timeout = "10s"
+confirm_timeout = "{kafka_timeout}"
 {kafka_keys}
 [spool]
-confirm_timeout = "12s"
+confirm_timeout = "{spool_timeout}"
 [archive]
 store = "hdfs"
 [archive.hdfs]

@@ -4,13 +4,13 @@
 //! parsing and the [`Lane`] to the log are kept per thread, so that no request waits
 //! for another thread's.
 
-use std::borrow::Cow;
-use std::cell::RefCell;
+mod lines;
+
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
-use fanal_model::Source;
-use fanal_parser::{Counts, Limits, Receiver, cookie_visitor, parse_query};
+use fanal_parser::parse_query;
 use fanal_service::cors;
 use fanal_service::health::Health;
 use fanal_service::http::{Connection, Encoding, Handler, Request, Response, read_body};
@@ -18,19 +18,21 @@ use fanal_service::problem::Problem;
 use fanal_service::stop::Stop;
 use fanal_storage::catalogue::{Site, SiteDirectory};
 use fanal_storage::log::{AppendError, Appender, Batch, Clock, EventLog, Topic};
-use http::header::{COOKIE, REFERER, SET_COOKIE, USER_AGENT};
+use http::header::{SET_COOKIE, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
+use crate::access::AccessLog;
 use crate::address::client_address;
 use crate::appends::Appends;
 use crate::budget::{Budget, Share};
 use crate::config::Settings;
 use crate::key::AddressKey;
-use crate::lane::{Lane, Ticket, Written};
+use crate::lane::{Lane, Ticket};
 use crate::metrics::Counters;
-use crate::sink::BatchSink;
-use crate::{answers, cookie, metrics};
+use crate::rules::{Refused, RulesHandle, Subject};
+use crate::{answers, metrics};
+use lines::Incoming;
 
 /// How often a log that takes nothing is asked again.
 const PROBE_INTERVAL: std::time::Duration = std::time::Duration::from_secs(1);
@@ -50,39 +52,16 @@ pub struct Ingest<L = Appender> {
     now_ms: Clock,
     bodies: Budget,
     counters: Counters,
-}
-
-/// Working memory of one thread.
-struct Scratch {
-    limits: Limits,
-    receiver: Receiver,
-    key: Vec<u8>,
-}
-
-impl Scratch {
-    fn new(limits: Limits) -> Self {
-        Self { limits, receiver: Receiver::new(limits), key: Vec::new() }
-    }
-}
-
-thread_local! {
-    static SCRATCH: RefCell<Option<Scratch>> = const { RefCell::new(None) };
-}
-
-/// A request as far as its lines are concerned.
-struct Incoming<'r> {
-    site: &'r Site,
-    query: &'r [u8],
-    body: Option<&'r [u8]>,
-    headers: &'r HeaderMap,
-    client_address: &'r str,
-    received_at_ms: u64,
+    rules: RulesHandle,
+    access: AccessLog,
 }
 
 /// Where a request came in and whom it is for.
 struct Door<'r> {
     site: Arc<Site>,
     as_image: bool,
+    body_ua: bool,
+    address: Option<IpAddr>,
     connection: &'r Connection,
 }
 
@@ -114,7 +93,15 @@ impl<L: EventLog> Ingest<L> {
         let bodies = Budget::new(settings.bodies_bytes_max);
         let lanes = (0..LANES_MAX).map(|_| OnceLock::new()).collect();
         let appends = Arc::new(Appends::new(health));
-        Self { log, lanes, appends, sites, settings, key, now_ms, bodies, counters: Counters::new() }
+        let (rules, access) = (RulesHandle::default(), AccessLog::new(settings.access_log_share));
+        let counters = Counters::new();
+        Self { log, lanes, appends, sites, settings, key, now_ms, bodies, counters, rules, access }
+    }
+
+    /// Follows these rules instead of none.
+    #[must_use]
+    pub fn with_rules(self, rules: RulesHandle) -> Self {
+        Self { rules, ..self }
     }
 
     /// The paths that this role answers.
@@ -126,17 +113,22 @@ impl<L: EventLog> Ingest<L> {
         if request.method() == Method::OPTIONS {
             return cors::preflight(request.headers(), answers::METHODS);
         }
-        let mut response = match self.receive(request, connection).await {
+        let entry = self.access.begin(&request, connection);
+        let (mut response, problem) = match self.receive(request, connection).await {
             Ok(response) => {
                 self.counters.requests_accepted.increment(1);
-                response
+                (response, None)
             }
             Err(problem) => {
                 metrics::request(problem.code);
-                problem.into_response()
+                let code = problem.code;
+                (problem.into_response(), Some(code))
             }
         };
         cors::allow(response.headers_mut());
+        if let Some(entry) = entry {
+            entry.end(response.status().as_u16(), problem);
+        }
         response
     }
 
@@ -170,10 +162,7 @@ impl<L: EventLog> Ingest<L> {
             Method::POST => true,
             _ => return Err(Problem::method_not_allowed(answers::METHODS)),
         };
-        let site_code = parse_query(query_of(&parts)).site_code.ok_or_else(answers::site_missing)?;
-        let site = self.sites.get(&site_code).ok_or_else(|| answers::site_unknown(&site_code))?;
-        drop(site_code);
-        let door = Door { site, as_image, connection };
+        let door = self.door(&parts, as_image, connection)?;
         // Thousands wait for the log at once, so that all of the request is let go before:
         // its lines are in the batch, the answer is made. Boxed, because a GET is not to
         // carry the space that reading a body takes.
@@ -183,6 +172,30 @@ impl<L: EventLog> Ingest<L> {
         };
         ticket.await.map_err(|error| answers::not_appended(&error))?;
         Ok(response)
+    }
+
+    /// Looks at the head alone: whose it is, and whether it may go on.
+    fn door<'r>(
+        &self,
+        parts: &Parts,
+        as_image: bool,
+        connection: &'r Connection,
+    ) -> Result<Door<'r>, Problem> {
+        let query = parse_query(query_of(parts));
+        let site_code = query.site_code.ok_or_else(answers::site_missing)?;
+        let site = self.sites.get(&site_code).ok_or_else(|| answers::site_unknown(&site_code))?;
+        let address = client_address(
+            connection.peer.ip(),
+            &parts.headers,
+            &self.settings.trusted_proxies,
+            self.settings.client_address_header,
+        );
+        let door = Door { site, as_image, body_ua: query.body_ua, address, connection };
+        let rules = self.rules.load();
+        if !rules.is_empty() {
+            rules.request(&door.subject(&parts.headers)).map_err(refused)?;
+        }
+        Ok(door)
     }
 
     async fn with_body(
@@ -205,13 +218,8 @@ impl<L: EventLog> Ingest<L> {
         body: Option<&[u8]>,
     ) -> Result<(Response, Ticket), Problem> {
         let (site, connection) = (&door.site, door.connection);
-        let address = client_address(
-            connection.peer.ip(),
-            &parts.headers,
-            &self.settings.trusted_proxies,
-            self.settings.client_address_header,
-        );
-        let reduced = address.map(|ip| site.address_policy.apply(ip, |bytes| self.key.hash(bytes)));
+        let reduced = door.address.map(|ip| site.address_policy.apply(ip, |bytes| self.key.hash(bytes)));
+        let (rules, subject) = (self.rules.load(), door.subject(&parts.headers));
         let incoming = Incoming {
             site,
             query: query_of(&parts),
@@ -219,6 +227,8 @@ impl<L: EventLog> Ingest<L> {
             headers: &parts.headers,
             client_address: reduced.as_deref().unwrap_or_default(),
             received_at_ms: (self.now_ms)(),
+            rules: &rules,
+            subject: &subject,
         };
         let lane = self.lane(connection.worker);
         let written = lane.write(|batch| self.lines(&incoming, connection.tls, batch));
@@ -246,67 +256,23 @@ impl<L: EventLog> Ingest<L> {
             Lane::new(self.log.local(), Arc::clone(&self.appends), self.settings.lane_bytes_max)
         })
     }
+}
 
-    /// Parses the lines into a batch; also says which cookie to set.
-    fn lines<'r>(
-        &self,
-        incoming: &Incoming<'r>,
-        tls: bool,
-        batch: &mut Batch,
-    ) -> Result<(Option<HeaderValue>, Written<'r>), Refusal> {
-        let sent = visitor_cookie(incoming.headers);
-        let mark = batch.mark();
-        let (mut counts, lacks_visitor) = self.parse(incoming, sent.as_deref(), batch)?;
-        let mut set_cookie = None;
-        if let Some(settings) = &incoming.site.visitor_cookie {
-            if let Some(code) = &sent {
-                set_cookie = cookie::set_cookie(code, settings, tls);
-                metrics::cookie("refreshed");
-            } else if counts.accepted == 0 && lacks_visitor {
-                // No line named a visitor, so this browser is new to us.
-                let code = cookie::new_code();
-                batch.rewind(mark);
-                (counts, _) = self.parse(incoming, Some(&code), batch)?;
-                set_cookie = cookie::set_cookie(&code, settings, tls);
-                metrics::cookie("set");
-            }
+impl<'r> Door<'r> {
+    fn subject<'h>(&'h self, headers: &'h HeaderMap) -> Subject<'h> {
+        Subject {
+            site_code: self.site.code.as_str(),
+            address: self.address,
+            header_user_agent: headers.get(USER_AGENT).map_or(&[], HeaderValue::as_bytes),
+            body_ua: self.body_ua,
         }
-        self.counters.lines(incoming.body.map_or(incoming.query.len(), <[u8]>::len), counts);
-        let minute_ms = incoming.received_at_ms - incoming.received_at_ms % 60_000;
-        Ok((set_cookie, Written { site_code: incoming.site.code.as_str(), minute_ms, counts }))
     }
+}
 
-    /// The counts, and whether a line was rejected because it names no visitor.
-    fn parse(
-        &self,
-        incoming: &Incoming<'_>,
-        cookie: Option<&str>,
-        batch: &mut Batch,
-    ) -> Result<(Counts, bool), Problem> {
-        let header = |name| incoming.headers.get(name).map_or(&[][..], HeaderValue::as_bytes);
-        let request = fanal_parser::Request {
-            site_code: incoming.site.code.as_str(),
-            received_at_ms: incoming.received_at_ms,
-            query: incoming.query,
-            body: incoming.body,
-            cookie_visitor: cookie,
-            header_user_agent: header(USER_AGENT),
-            referer: header(REFERER),
-            client_address: incoming.client_address,
-            source: Source::Http,
-            node: &self.settings.node,
-        };
-        SCRATCH.with_borrow_mut(|scratch| {
-            let limits = self.settings.lines;
-            // A process may run collectors with different limits, in tests at least.
-            let scratch = match scratch {
-                Some(known) if known.limits == limits => known,
-                other => other.insert(Scratch::new(limits)),
-            };
-            let mut sink = BatchSink::new(batch, &mut scratch.key, self.settings.request_bytes_max);
-            let counts = scratch.receiver.receive(&request, &mut sink).map_err(answers::too_many)?;
-            if sink.overflowed() { Err(answers::too_large()) } else { Ok((counts, sink.lacks_visitor())) }
-        })
+fn refused(refused: Refused) -> Problem {
+    match refused {
+        Refused::Quota { free_in } => answers::over_quota(free_in),
+        Refused::Rule => answers::refused_by_rule(),
     }
 }
 
@@ -318,9 +284,4 @@ impl<L: EventLog> Handler for Ingest<L> {
 
 fn query_of(parts: &Parts) -> &[u8] {
     parts.uri.query().unwrap_or_default().as_bytes()
-}
-
-/// HTTP/2 may send each cookie in a header of its own.
-fn visitor_cookie(headers: &HeaderMap) -> Option<Cow<'_, str>> {
-    headers.get_all(COOKIE).iter().find_map(|header| cookie_visitor(header.as_bytes()))
 }

@@ -1,0 +1,81 @@
+//! The access log: one structured line for a share of all requests.
+//!
+//! Never holds a query, a cookie or an address: they name visitors.
+
+use std::time::Instant;
+
+use fanal_parser::parse_query;
+use fanal_service::http::{Connection, Request};
+use http::Method;
+use http::header::{CONTENT_LENGTH, HeaderValue};
+use http::version::Version;
+use rand::RngExt;
+
+/// What is shown of a text that a client chose.
+const SHOWN_CHARS_MAX: usize = 64;
+
+/// Which requests are logged.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AccessLog {
+    share: f64,
+}
+
+/// A request that will be logged when it is answered.
+pub(crate) struct Entry {
+    since: Instant,
+    method: Method,
+    path: String,
+    site: Option<String>,
+    version: Version,
+    is_tls: bool,
+    worker: usize,
+    body_bytes: Option<u64>,
+}
+
+impl AccessLog {
+    /// `share` of the requests, from 0 for none to 1 for all.
+    pub(crate) fn new(share: f64) -> Self {
+        Self { share }
+    }
+
+    /// Notes the request, if it is one of those.
+    pub(crate) fn begin(self, request: &Request, connection: &Connection) -> Option<Entry> {
+        if self.share <= 0.0 || (self.share < 1.0 && !rand::rng().random_bool(self.share)) {
+            return None;
+        }
+        let shown = |text: &str| text.chars().take(SHOWN_CHARS_MAX).collect::<String>();
+        let query = request.uri().query().unwrap_or_default();
+        let length = request.headers().get(CONTENT_LENGTH).map(HeaderValue::to_str);
+        Some(Entry {
+            since: Instant::now(),
+            method: request.method().clone(),
+            path: shown(request.uri().path()),
+            site: parse_query(query.as_bytes()).site_code.map(|site| shown(&site)),
+            version: request.version(),
+            is_tls: connection.tls,
+            worker: connection.worker,
+            body_bytes: length.and_then(|text| text.ok()?.parse().ok()),
+        })
+    }
+}
+
+impl Entry {
+    /// `problem` is the code of an answer that is none of success.
+    pub(crate) fn end(self, status: u16, problem: Option<&'static str>) {
+        let Self { since, method, path, site, version, is_tls, worker, body_bytes } = self;
+        tracing::info!(
+            target: "fanal::access",
+            %method,
+            path,
+            site,
+            ?version,
+            tls = is_tls,
+            worker,
+            body_bytes,
+            status,
+            problem,
+            duration_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "request answered"
+        );
+    }
+}

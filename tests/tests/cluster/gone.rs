@@ -1,0 +1,73 @@
+//! Kafka does not answer for a minute, at thousands of beacons per second.
+
+use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
+
+use fanal_tests::{Folder, Node, Role, Stack, eventually, fanal_bench};
+use serde_json::Value;
+
+use crate::support::{LIMIT, Servers, create_site, on_servers, reconciles, start};
+
+const SITE: &str = "gone01";
+const RATE: &str = "5000";
+const CALM: Duration = Duration::from_secs(3);
+const GONE: Duration = Duration::from_secs(60);
+const LOAD: &str = "66s";
+const P99_MAX_US: u64 = 50_000;
+/// What the spool's own buffers may add.
+const GROWTH_MIB_MAX: u64 = 100;
+/// What waits is drained at several times the rate at which it came.
+const DRAINED_WITHIN: Duration = Duration::from_secs(60);
+
+#[test]
+fn while_kafka_is_gone_for_a_minute_every_beacon_is_answered_quickly_and_none_is_lost() {
+    let folder = Folder::new("gone");
+    let stack = Stack::start(&folder.path().join("stack"), &["kafka"]);
+    let mut servers = Servers::new("gone");
+    servers.kafka = stack.kafka().to_owned();
+    // As operators get them.
+    servers.confirm_timeouts = ["2s", "500ms"];
+    let mut node = Node::new(folder.path(), "collector", Role::Ingest, &servers.toml(), "node = \"n1\"");
+    node.start();
+    eventually(LIMIT, "the collector", || node.unready().is_none().then_some(()));
+    create_site(&node, SITE);
+
+    let acked = folder.path().join("acked");
+    let mut load = Command::new(fanal_bench());
+    load.args(["load", "--json", "--method", "get", "--site", SITE, "--rate", RATE, "--duration", LOAD]);
+    load.args(["--url", &format!("http://{}", node.listen()), "--acked"]).arg(&acked);
+    let load = load.stdout(Stdio::piped()).spawn().unwrap();
+    sleep(CALM);
+    let before = node.resident_mib();
+    stack.pause("kafka");
+    sleep(GONE);
+    let grown = node.resident_mib().saturating_sub(before);
+    let spooling = node.metric("ingest_spool_state");
+    stack.resume("kafka");
+    let output = load.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let number = |path: &str| report.pointer(path).and_then(Value::as_u64).unwrap();
+
+    assert_eq!(spooling, Some(1.0), "the spool took them");
+    assert_eq!(number("/by_status/204"), number("/requests_sent"), "{report}");
+    assert!(number("/requests_sent") > 300_000 && number("/broken") == 0, "{report}");
+    let p99 = number("/schedule_latency_us/p99");
+    assert!(p99 <= P99_MAX_US, "p99 {p99} µs: {report}");
+    assert!(grown <= GROWTH_MIB_MAX, "{grown} MiB more after a minute");
+    let drained = || (node.metric("ingest_spool_records_waiting") == Some(0.0)).then_some(());
+    eventually(DRAINED_WITHIN, &format!("an empty spool; see {}", node.log_file().display()), drained);
+    assert_eq!(node.stop(), 0);
+
+    let mut etl = on_servers(folder.path(), &servers, "");
+    start(&mut etl);
+    reconciles(&etl);
+    let tables = servers.tables();
+    let sent = number("/requests_sent").to_string();
+    assert_eq!(tables.query("SELECT count(), uniqExact(nonce) FROM events"), format!("{sent}\t{sent}"));
+    let listed = std::fs::read_to_string(&acked).unwrap().lines().count();
+    assert_eq!(listed.to_string(), sent, "each of them was acknowledged");
+    assert_eq!(etl.stop(), 0);
+    servers.remove();
+}
