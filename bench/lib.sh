@@ -19,7 +19,12 @@ part() { [[ -z "${BENCH_ONLY:-}" || " $BENCH_ONLY " == *" $1 "* ]]; }
 install_missing() {
     local missing=()
     for program in "$@"; do
-        command -v "$program" >/dev/null || [[ -x "/usr/sbin/$program" ]] || missing+=("${program/taskset/util-linux}")
+        if command -v "$program" >/dev/null || [[ -x "/usr/sbin/$program" ]]; then continue; fi
+        case "$program" in
+            taskset) missing+=(util-linux) ;;
+            perf) missing+=(linux-perf) ;;
+            *) missing+=("$program") ;;
+        esac
     done
     [[ ${#missing[@]} -eq 0 ]] && return
     say "installing ${missing[*]}"
@@ -36,8 +41,9 @@ build_programs() {
         FANAL_BENCH="$TARGET/fanal-bench"
     fi
     if [[ -z "${FANAL:-}" ]]; then
-        cargo build --release -q -p fanal
-        FANAL="$TARGET/fanal"
+        # As packages have it.
+        cargo build --profile dist -q -p fanal
+        FANAL="$(dirname "$TARGET")/dist/fanal"
     fi
     FANAL_BENCH="$(realpath "$FANAL_BENCH")"
     FANAL="$(realpath "$FANAL")"

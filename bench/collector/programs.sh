@@ -212,12 +212,22 @@ CONF
     TOPICS=(rival) SHIPS=yes
 }
 
-# build_naive: the rival is a workspace of its own, so that nobody else waits for it.
-build_naive() {
-    [[ -z "${NAIVE:-}" ]] || return 0
+# build_rivals: they are a workspace of its own, so that nobody else waits for them.
+build_rivals() {
+    [[ -z "${NAIVE:-}" || -z "${ECHO:-}" ]] || return 0
     CARGO_TARGET_DIR="$(dirname "$TARGET")/rivals" cargo build --release -q --manifest-path bench/rivals/naive/Cargo.toml >&2 ||
-        fail "the rival does not build"
+        fail "the rivals do not build"
     NAIVE="$(dirname "$TARGET")/rivals/release/naive"
+    ECHO="$(dirname "$TARGET")/rivals/release/echo"
+}
+
+# The floor: an answer and nothing else.
+begin_echo() {
+    free_port
+    local address="127.0.0.1:$PORT"
+    spawn "$SERVER_CORES" "$PROGRAM_DIR/echo.log" "$ECHO" "$address"
+    url_of "$address"
+    answers "$URL/"
 }
 
 begin_naive() {

@@ -1,7 +1,7 @@
 # The collector beside its rivals: what one beacon costs, with acks=all on a real broker. Sourced by bench/run.sh.
-# Parts (BENCH_ONLY): get-1024, get-64, post, tls-new, tls-resume, http2, idle, half, cores.
+# Parts (BENCH_ONLY): get-1024, get-64, post, tls-new, tls-resume, http2, idle, half, cores, profile.
 # Further settings: BENCH_FANAL_SETTINGS (file with TOML that is added to Fanal's), BENCH_NICE (priority of all that
-# the bench starts, such as -10 on a machine that others use), NAIVE (a built rival instead of building it).
+# the bench starts, such as -10 on a machine that others use), NAIVE and ECHO (built rivals instead of building them).
 # Server on core 0; generator and broker on core 1; the programs take turns, each started afresh; every acknowledged
 # beacon of Fanal is counted in the topics.
 
@@ -9,6 +9,8 @@ SITE=benchsite0
 IDLE_CONNECTIONS=10000
 # Opening takes a part of this; memory is read at the end.
 IDLE_SECONDS=20
+PROFILE_HZ=199
+PROFILE_SECONDS=8
 declare -A PROVED=()
 # shellcheck source=/dev/null
 source bench/collector/programs.sh
@@ -34,10 +36,13 @@ run_part() {
     stop_broker
 }
 
-get_1024() { turns "GET, 1024 connections" "fanal nginx nginx-kcat nginx-rsyslog" --method get --connections 1024; }
+get_1024() {
+    build_rivals
+    turns "GET, 1024 connections" "fanal nginx nginx-kcat nginx-rsyslog echo" --method get --connections 1024
+}
 
 get_64() {
-    build_naive
+    build_rivals
     turns "GET, 64 connections" "fanal naive nginx" --method get --connections 64
 }
 
@@ -85,6 +90,32 @@ cores() {
     done
 }
 
+# Where the time goes, as a flame graph and a list; and what a beacon allocates on its worker.
+profile() {
+    local pid
+    begin fanal
+    next_seed
+    load "$WARM_SECONDS" --method get --connections 1024 >/dev/null
+    pid="${PIDS[0]}"
+    perf record -q -F "$PROFILE_HZ" -g --call-graph dwarf,16384 -p "$pid" -o "$WORK/perf.data" -- sleep "$PROFILE_SECONDS" &
+    next_seed
+    load $((PROFILE_SECONDS + 1)) --method get --connections 1024 >/dev/null
+    wait "$!" || fail "perf cannot look at the program; kernel.perf_event_paranoid must allow it"
+    perf report -i "$WORK/perf.data" --no-children --no-inline --stdio -g none --percent-limit 0.5 2>/dev/null |
+        grep -v '^#' | grep -v '^$' >"$RECORD/profile.txt"
+    perf script -i "$WORK/perf.data" --no-inline 2>/dev/null | "$INFERNO/inferno-collapse-perf" 2>/dev/null |
+        "$INFERNO/inferno-flamegraph" --title "fanal, GET, 1024 connections" >"$RECORD/flamegraph.svg"
+    end_program
+    cargo run --release -q -p fanal-ingest --example count_allocations >"$RECORD/allocations.txt"
+    say "allocations per beacon: $(sed -n 's/^allocations per beacon: //p' "$RECORD/allocations.txt")"
+}
+
+install_inferno() {
+    INFERNO="$(dirname "$TARGET")/tools/bin"
+    [[ -x "$INFERNO/inferno-flamegraph" ]] ||
+        cargo install -q --root "$(dirname "$TARGET")/tools" inferno >&2 || fail "cannot install inferno"
+}
+
 # A broker outlives the folder that its stop needs: it ends first, also where the bench fails.
 end_all() {
     [[ ! -d "$WORK/stack" ]] || stop_broker
@@ -106,4 +137,6 @@ run_part http2 http2
 run_part idle idle
 run_part half half
 run_part cores cores
+if part profile; then install_missing perf; install_inferno; fi
+run_part profile profile
 "$FANAL_BENCH" goals --dir "$RECORD" --goals bench/collector/goals.tsv

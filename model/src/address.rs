@@ -1,5 +1,6 @@
 //! Personal data is reduced before it is durable: the site's address policy.
 
+use std::fmt::Write;
 use std::net::IpAddr;
 
 use crate::units::UnitError;
@@ -48,22 +49,30 @@ impl AddressPolicy {
     /// (the key is a secret of the installation, never stored with the data).
     #[must_use]
     pub fn apply(self, address: IpAddr, keyed_hash: impl Fn(&[u8]) -> u64) -> String {
+        let mut kept = String::new();
+        self.apply_to(&mut kept, address, keyed_hash);
+        kept
+    }
+
+    /// The same, appended to a buffer that the caller keeps.
+    pub fn apply_to(self, kept: &mut String, address: IpAddr, keyed_hash: impl Fn(&[u8]) -> u64) {
         // An IPv4 client on a dual-stack socket is still an IPv4 client.
         let address = address.to_canonical();
-        match (self, address) {
-            (Self::Drop, _) => String::new(),
-            (Self::Keep, _) => address.to_string(),
+        let written = match (self, address) {
+            (Self::Drop, _) => Ok(()),
+            (Self::Keep, _) => write!(kept, "{address}"),
             (Self::Truncate, IpAddr::V4(v4)) => {
                 let [a, b, c, _] = v4.octets();
-                format!("{a}.{b}.{c}.0")
+                write!(kept, "{a}.{b}.{c}.0")
             }
             (Self::Truncate, IpAddr::V6(v6)) => {
                 let [a, b, c, ..] = v6.segments();
-                std::net::Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0).to_string()
+                write!(kept, "{}", std::net::Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))
             }
-            (Self::Hash, IpAddr::V4(v4)) => format!("{:016x}", keyed_hash(&v4.octets())),
-            (Self::Hash, IpAddr::V6(v6)) => format!("{:016x}", keyed_hash(&v6.octets())),
-        }
+            (Self::Hash, IpAddr::V4(v4)) => write!(kept, "{:016x}", keyed_hash(&v4.octets())),
+            (Self::Hash, IpAddr::V6(v6)) => write!(kept, "{:016x}", keyed_hash(&v6.octets())),
+        };
+        debug_assert!(written.is_ok(), "a string takes everything");
     }
 }
 

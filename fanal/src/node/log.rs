@@ -45,6 +45,14 @@ impl EventLog for Writer {
             Self::Spooled(log) => log.append(batch).await,
         }
     }
+
+    fn local(&self) -> Self {
+        match self {
+            Self::Embedded(appender) => Self::Embedded(appender.local()),
+            Self::Kafka(log) => Self::Kafka(log.local()),
+            Self::Spooled(log) => Self::Spooled(log.local()),
+        }
+    }
 }
 
 impl OpenLog {

@@ -6,6 +6,7 @@
 
 mod lines;
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
@@ -54,6 +55,11 @@ pub struct Ingest<L = Appender> {
     counters: Counters,
     rules: RulesHandle,
     access: AccessLog,
+}
+
+thread_local! {
+    /// Where client addresses are written to.
+    static ADDRESS: Cell<String> = const { Cell::new(String::new()) };
 }
 
 /// Where a request came in and whom it is for.
@@ -218,20 +224,25 @@ impl<L: EventLog> Ingest<L> {
         body: Option<&[u8]>,
     ) -> Result<(Response, Ticket), Problem> {
         let (site, connection) = (&door.site, door.connection);
-        let reduced = door.address.map(|ip| site.address_policy.apply(ip, |bytes| self.key.hash(bytes)));
+        let mut reduced = ADDRESS.take();
+        reduced.clear();
+        if let Some(ip) = door.address {
+            site.address_policy.apply_to(&mut reduced, ip, |bytes| self.key.hash(bytes));
+        }
         let (rules, subject) = (self.rules.load(), door.subject(&parts.headers));
         let incoming = Incoming {
             site,
             query: query_of(&parts),
             body,
             headers: &parts.headers,
-            client_address: reduced.as_deref().unwrap_or_default(),
+            client_address: &reduced,
             received_at_ms: (self.now_ms)(),
             rules: &rules,
             subject: &subject,
         };
         let lane = self.lane(connection.worker);
         let written = lane.write(|batch| self.lines(&incoming, connection.tls, batch));
+        ADDRESS.set(reduced);
         let (set_cookie, ticket) = written.map_err(|Refusal(problem)| problem)?;
         let mut response = answers::accepted(door.as_image, parts.headers);
         if let Some(value) = set_cookie {

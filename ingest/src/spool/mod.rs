@@ -55,12 +55,14 @@ pub enum SpoolError {
 
 /// An event log with a spool before it. Clones share both.
 pub struct Spooled<L> {
+    /// The handle of this one's appends.
+    inner: L,
     shared: Arc<Shared<L>>,
 }
 
-impl<L> Clone for Spooled<L> {
+impl<L: Clone> Clone for Spooled<L> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared) }
+        Self { inner: self.inner.clone(), shared: Arc::clone(&self.shared) }
     }
 }
 
@@ -132,13 +134,14 @@ impl<L: EventLog> Spooled<L> {
             shared.outage().reason = "records of the last run wait".to_owned();
         }
         shared.report();
-        Ok((Self { shared: Arc::clone(&shared) }, Drain::new(shared, reader)))
+        let inner = shared.inner.clone();
+        Ok((Self { inner, shared: Arc::clone(&shared) }, Drain::new(shared, reader)))
     }
 
     /// The log behind the spool, for those who can wait for it.
     #[must_use]
     pub fn inner(&self) -> &L {
-        &self.shared.inner
+        &self.inner
     }
 
     /// Whether batches go to the spool now.
@@ -161,15 +164,14 @@ impl<L: EventLog> EventLog for Spooled<L> {
     async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
         let shared = &*self.shared;
         if !may_spool(&batch) {
-            return shared.inner.append(batch).await;
+            return self.inner.append(batch).await;
         }
         if shared.is_spooling() {
             return shared.store(batch).await;
         }
         let started = Instant::now();
-        // Kept for the spool: the inner log takes its batch away.
         let confirmed =
-            tokio::time::timeout(shared.settings.confirm_timeout, shared.inner.append(batch.clone())).await;
+            tokio::time::timeout(shared.settings.confirm_timeout, self.inner.append_kept(&batch)).await;
         let error = match confirmed {
             Ok(Ok(appended)) => return Ok(appended),
             // The spool could never be drained of it. Of several records, which may be of
@@ -184,6 +186,10 @@ impl<L: EventLog> EventLog for Spooled<L> {
             (Err(AppendError::Full), error @ AppendError::InDoubt(_)) => Err(error),
             (stored, _) => stored,
         }
+    }
+
+    fn local(&self) -> Self {
+        Self { inner: self.inner.local(), shared: Arc::clone(&self.shared) }
     }
 }
 

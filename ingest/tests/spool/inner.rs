@@ -1,6 +1,6 @@
 //! The log behind the spool, which can be away in every way that a test needs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::pending;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,10 +35,14 @@ pub(crate) struct Flaky<L> {
     pub(crate) log: L,
     mode: Arc<Mutex<Mode>>,
     calls: Arc<Calls>,
+    /// The number of this handle; that of the first is 0.
+    handle: usize,
 }
 
 #[derive(Default)]
 struct Calls {
+    handles: AtomicUsize,
+    handles_used: Mutex<BTreeSet<usize>>,
     all: AtomicUsize,
     now: AtomicUsize,
     most: AtomicUsize,
@@ -56,11 +60,16 @@ impl Drop for Call {
 
 impl<L> Flaky<L> {
     pub(crate) fn new(log: L) -> Self {
-        Self { log, mode: Arc::new(Mutex::new(Mode::Takes)), calls: Arc::default() }
+        Self { log, mode: Arc::new(Mutex::new(Mode::Takes)), calls: Arc::default(), handle: 0 }
     }
 
     pub(crate) fn set(&self, mode: Mode) {
         *self.mode.lock().unwrap() = mode;
+    }
+
+    /// Handles that batches came through.
+    pub(crate) fn handles_used(&self) -> BTreeSet<usize> {
+        self.calls.handles_used.lock().unwrap().clone()
     }
 
     /// Batches that it was asked to take.
@@ -86,6 +95,7 @@ pub(crate) fn place_behind() -> Partition {
 impl<L: EventLog> EventLog for Flaky<L> {
     async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
         self.calls.all.fetch_add(1, Ordering::SeqCst);
+        self.calls.handles_used.lock().unwrap().insert(self.handle);
         self.calls.bytes.fetch_max(batch.byte_len(), Ordering::SeqCst);
         let now = self.calls.now.fetch_add(1, Ordering::SeqCst) + 1;
         self.calls.most.fetch_max(now, Ordering::SeqCst);
@@ -107,6 +117,12 @@ impl<L: EventLog> EventLog for Flaky<L> {
         }
         let appended = self.log.append(batch).await?;
         Ok(Appended { partition: place_behind(), ..appended })
+    }
+
+    fn local(&self) -> Self {
+        let handle = self.calls.handles.fetch_add(1, Ordering::SeqCst) + 1;
+        let (log, mode, calls) = (self.log.local(), Arc::clone(&self.mode), Arc::clone(&self.calls));
+        Self { log, mode, calls, handle }
     }
 }
 

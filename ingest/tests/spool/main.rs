@@ -62,6 +62,18 @@ fn away() -> AppendError {
 }
 
 #[tokio::test]
+async fn each_thread_appends_through_a_handle_of_its_own() {
+    let (dir, inner) = (tempfile::tempdir().unwrap(), memory());
+    let spool = Running::start(&inner, settings(dir.path()));
+    for (number, handle) in [spool.log.local(), spool.log.local()].iter().enumerate() {
+        handle.append(one(number)).await.unwrap();
+        handle.clone().append(one(number + 10)).await.unwrap();
+    }
+    assert_eq!(inner.handles_used(), [1, 2].into());
+    spool.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_not_confirmed_is_acknowledged_and_arrives_in_order_when_the_log_is_back() {
     for mode in [Mode::Refuses(away()), Mode::Refuses(AppendError::Closed), Mode::Hangs] {
         let (dir, inner) = (tempfile::tempdir().unwrap(), memory());

@@ -91,17 +91,20 @@ impl KafkaLog {
 
     /// Returns after Kafka has confirmed every record of the batch.
     pub async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
+        self.append_ref(&batch).await
+    }
+
+    async fn append_ref(&self, batch: &Batch) -> Result<Appended, AppendError> {
         let deadline = self.deadline();
-        let load = Load::measure(&batch, &self.shared.config)?;
+        let load = Load::measure(batch, &self.shared.config)?;
         if load.records == 0 {
             return self.probe(deadline).await;
         }
         let _place = self.own.room.take(load.records, load.bytes, self.queue_bytes_max())?;
         let mut turn = self.turn(deadline).await?;
-        let (first, notes) = self.shared.encode(&mut turn.lane, &batch, &load.letters);
+        let (first, notes) = self.shared.encode(&mut turn.lane, batch, &load.letters);
         let (records, bytes) = (load.records + notes, load.bytes);
         drop(load);
-        drop(batch);
         self.send(turn, first, (records, bytes), deadline).await
     }
 
@@ -190,7 +193,11 @@ impl KafkaLog {
 
 impl EventLog for KafkaLog {
     async fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
-        Self::append(self, batch).await
+        self.append_ref(&batch).await
+    }
+
+    async fn append_kept(&self, batch: &Batch) -> Result<Appended, AppendError> {
+        self.append_ref(batch).await
     }
 
     fn local(&self) -> Self {

@@ -117,6 +117,12 @@ pub trait EventLog: Clone + Send + Sync + 'static {
     /// Returns after the batch is durable, all of it.
     fn append(&self, batch: Batch) -> impl Future<Output = Result<Appended, AppendError>> + Send;
 
+    /// The same, for whoever needs the batch where this fails. A log that only reads the
+    /// batch does without the copy.
+    fn append_kept(&self, batch: &Batch) -> impl Future<Output = Result<Appended, AppendError>> + Send {
+        self.append(batch.clone())
+    }
+
     /// A handle for the appends of one thread, which shares with others only what it
     /// must. A clone shares everything.
     #[must_use]
