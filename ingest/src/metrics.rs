@@ -12,18 +12,24 @@ const COOKIES: &str = "ingest_visitor_cookies_total";
 
 /// Names and meanings; call once after the recorder is installed.
 pub fn describe() {
-    describe_counter!(REQUESTS, "Tracking requests by result: accepted, or the code of the problem.");
-    describe_counter!(REQUEST_BYTES, "Bytes of tracking bodies after decoding.");
-    describe_counter!(LINES, "Tracking lines by outcome: accepted or rejected.");
+    describe_counter!(
+        REQUESTS,
+        "Tracking requests that were answered. By `result`: `accepted`, or the code of the problem that the answer names."
+    );
+    describe_counter!(REQUEST_BYTES, "Bytes of tracking lines in bodies, after decoding, and in queries.");
+    describe_counter!(LINES, "Tracking lines received. By `outcome`: `accepted`, `rejected`.");
     describe_counter!(
         UNACCOUNTED,
         "Tracking lines that were received but neither accepted nor rejected: a bug of ours."
     );
     describe_histogram!(
         STAGE_SECONDS,
-        "Time of a batch of requests by stage: queue (since its first request), append (until the event log confirmed it durable)."
+        "Time of a batch of requests. By `stage`: `queue` (since its first request came), `append` (until the event log confirmed it durable)."
     );
-    describe_counter!(COOKIES, "Visitor cookies by action: set or refreshed.");
+    describe_counter!(
+        COOKIES,
+        "Visitor cookies in answers. By `action`: `set` (a new visitor), `refreshed`."
+    );
     crate::spool::metrics::describe();
 }
 
