@@ -8,7 +8,10 @@ const EVENTS: &str = "delivery_sse_events_total";
 const REFUSED: &str = "delivery_token_refusals_total";
 
 pub(crate) fn describe() {
-    metrics::describe_counter!(REQUESTS, "Requests by route and class of status.");
+    metrics::describe_counter!(
+        REQUESTS,
+        "Requests that were answered. By `route`: `configuration`, `token`, `visitor`, `map`, `sse`, `unknown`. By `status`: `2xx`, `3xx`, `4xx`, `5xx`."
+    );
     metrics::describe_gauge!(STREAMS, "Real-time streams open now.");
     metrics::describe_counter!(EVENTS, "Configuration updates sent to real-time streams.");
     metrics::describe_counter!(REFUSED, "Token requests with wrong credentials or too many of them.");

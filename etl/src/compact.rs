@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use fanal_storage::archive::ArchiveError;
-use metrics::counter;
 
+use crate::metrics;
 use crate::progress::Stage;
 use crate::role::sleep_or_stop;
 use crate::workers::Assignment;
@@ -21,7 +21,7 @@ pub(crate) async fn run(work: Assignment) {
         let go_on = || !work.stop.is_stopped();
         match work.etl.archive.compact(partition, &policy, now_ms, counted, go_on).await {
             Ok(done) => {
-                counter!("etl_compacted_files_total").increment(done.removed);
+                metrics::compacted(done.removed);
                 if !done.merged.is_empty() {
                     tracing::info!(
                         %partition, merged = done.merged.len(), removed = done.removed,
@@ -36,6 +36,6 @@ pub(crate) async fn run(work: Assignment) {
 }
 
 fn report(work: &Assignment, error: &ArchiveError) {
-    counter!("etl_compaction_failures_total").increment(1);
+    metrics::compaction_failed();
     tracing::warn!(partition = %work.partition, %error, "archive files not merged; it is tried again");
 }

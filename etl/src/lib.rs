@@ -24,5 +24,6 @@ mod watch;
 mod workers;
 
 pub use config::EtlConfig;
+pub use metrics::describe;
 pub use progress::{Offsets, Progress, Stage, Stuck};
 pub use role::{Etl, HEALTH_PARTS, run};

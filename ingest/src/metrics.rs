@@ -19,25 +19,31 @@ const RULES_STALE: &str = "ingest_rules_stale";
 
 /// Names and meanings; call once after the recorder is installed.
 pub fn describe() {
-    describe_counter!(REQUESTS, "Tracking requests by result: accepted, or the code of the problem.");
-    describe_counter!(REQUEST_BYTES, "Bytes of tracking bodies after decoding.");
-    describe_counter!(LINES, "Tracking lines by outcome: accepted or rejected.");
+    describe_counter!(
+        REQUESTS,
+        "Tracking requests that were answered. By `result`: `accepted`, or the code of the problem that the answer names."
+    );
+    describe_counter!(REQUEST_BYTES, "Bytes of tracking lines in bodies, after decoding, and in queries.");
+    describe_counter!(LINES, "Tracking lines received. By `outcome`: `accepted`, `rejected`.");
     describe_counter!(
         UNACCOUNTED,
         "Tracking lines that were received but neither accepted nor rejected: a bug of ours."
     );
     describe_histogram!(
         STAGE_SECONDS,
-        "Time by `stage`: parse (of one request, one in 32 is timed), queue (of a batch, since its first request), append (of a batch, until the event log confirmed it durable)."
+        "Where time goes. By `stage`: `parse` (of one request; one in 32 is timed), `queue` (of a batch of requests, since its first came), `append` (of a batch, until the event log confirmed it durable)."
     );
-    describe_counter!(COOKIES, "Visitor cookies by action: set or refreshed.");
+    describe_counter!(
+        COOKIES,
+        "Visitor cookies in answers. By `action`: `set` (a new visitor), `refreshed`."
+    );
     describe_counter!(
         QUOTA_REFUSED,
-        "Requests refused because their `site` had used its quota. At most 1000 sites have a series, the others are `(other)`."
+        "Requests refused because their site had used its quota. By `site`: at most 1000, the others are `(other)`."
     );
     describe_counter!(
         RULE_REFUSED,
-        "What a `rule` of the operator refused, by `what`: request or line. At most 1000 names have a series, the others are `(other)`."
+        "What a rule of the operator refused. By `rule`: its name; at most 1000, the others are `(other)`. By `what`: `request`, `line`."
     );
     describe_gauge!(
         RULES_STALE,

@@ -60,6 +60,13 @@ impl std::fmt::Debug for Metrics {
     }
 }
 
+/// How many parts of the process are in trouble.
+#[expect(clippy::cast_precision_loss, reason = "a gauge is a floating-point number")]
+pub(crate) fn set_parts(not_ready: usize, degraded: usize) {
+    metrics::gauge!("health_parts_not_ready").set(not_ready as f64);
+    metrics::gauge!("health_parts_degraded").set(degraded as f64);
+}
+
 fn describe() {
     metrics::describe_gauge!("http_connections", "Connections open now.");
     metrics::describe_counter!("http_connections_total", "Connections that were let in.");
@@ -69,7 +76,7 @@ fn describe() {
     );
     metrics::describe_counter!(
         "http_requests_refused_total",
-        "Requests refused before they were looked at: `busy` (503) or `framing` (400, two lengths of a body)."
+        "Requests refused before they were looked at. By `reason`: `busy` (503, too many at once), `framing` (400, two lengths of a body)."
     );
     metrics::describe_counter!(
         "http_handler_panics_total",
@@ -77,9 +84,9 @@ fn describe() {
     );
     metrics::describe_gauge!(
         "http_requests_in_flight",
-        "Requests being answered now, by `worker` (its number), some milliseconds old."
+        "Requests being answered now, some milliseconds old. By `worker`: its number, below `http.workers`."
     );
-    metrics::describe_counter!("http_tls_handshakes_total", "TLS handshakes by `kind`: full or resumed.");
+    metrics::describe_counter!("http_tls_handshakes_total", "TLS handshakes that were completed. By `kind`: `full`, `resumed`.");
     metrics::describe_counter!(
         "http_tls_handshakes_failed_total",
         "TLS handshakes that failed or took too long."
@@ -87,5 +94,13 @@ fn describe() {
     metrics::describe_counter!(
         "log_lines_dropped_total",
         "Log lines dropped because nobody read them in time."
+    );
+    metrics::describe_gauge!(
+        "health_parts_not_ready",
+        "Parts of this process that are not ready; above 0 `/health/ready` answers 503 with the reasons."
+    );
+    metrics::describe_gauge!(
+        "health_parts_degraded",
+        "Parts of this process that work, but that somebody should look at; `/health/ready` says why."
     );
 }

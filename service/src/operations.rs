@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::health::{Health, State};
 use crate::http::{Response, bytes_answer, json};
-use crate::metrics::Metrics;
+use crate::metrics::{self, Metrics};
 use crate::problem::Problem;
 
 /// Answers `/health/live`, `/health/ready` and `/metrics`.
@@ -31,12 +31,20 @@ impl Operations {
         Some(match path {
             "/health/live" => json(StatusCode::OK, &json!({"status": "live"})),
             "/health/ready" => self.ready(),
-            _ => bytes_answer(
-                StatusCode::OK,
-                "text/plain; version=0.0.4; charset=utf-8",
-                self.metrics.render(),
-            ),
+            _ => {
+                self.count_parts();
+                let text = self.metrics.render();
+                bytes_answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", text)
+            }
         })
+    }
+
+    /// For an alarm without a second probe. Numbers only: a part that has ended leaves no series behind.
+    fn count_parts(&self) {
+        let states = self.health.states();
+        let not_ready = states.values().filter(|state| !state.is_ready()).count();
+        let degraded = states.values().filter(|state| matches!(state, State::Degraded(_))).count();
+        metrics::set_parts(not_ready, degraded);
     }
 
     fn ready(&self) -> Response {

@@ -45,6 +45,8 @@ impl Parts {
     pub(crate) async fn open(config: &Config, clickhouse: Option<TcpListener>) -> anyhow::Result<Self> {
         make_private_folder(&config.data_dir)?;
         let metrics = Metrics::install()?;
+        fanal_etl::describe();
+        fanal_profiles::describe_metrics();
         let health = Health::new();
         let following = Stop::new();
         // First of all: it holds the lock of the folder.

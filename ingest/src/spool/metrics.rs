@@ -16,7 +16,7 @@ const REFUSED: &str = "ingest_spool_refused_batches_total";
 pub(crate) fn describe() {
     describe_gauge!(
         STATE,
-        "0: requests go to the event log. 1: they go to the spool. 2: the spool takes nothing."
+        "Where requests go. 0: to the event log. 1: to the spool. 2: the spool takes nothing, so they are refused."
     );
     describe_gauge!(
         BYTES,
@@ -30,7 +30,7 @@ pub(crate) fn describe() {
     describe_counter!(FAILURES, "Batches out of the spool, and probes, that the event log did not confirm.");
     describe_counter!(
         REFUSED,
-        "Batches that the spool refused, by reason: bytes_max, free_bytes_min, or failed (its disk)."
+        "Batches that the spool refused. By `reason`: `bytes_max`, `free_bytes_min` (the settings of these names), `failed` (its disk)."
     );
 }
 

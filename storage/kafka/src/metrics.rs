@@ -22,10 +22,13 @@ pub fn describe() {
     describe_counter!(OVERFLOW, "Records of hot keys that went to the overflow topic.");
     describe_gauge!(HOT_KEYS, "Keys whose records go to the overflow topic now.");
     describe_counter!(RENEWED, "Producers that were replaced after an error that ends a producer.");
-    describe_gauge!(LAG, "Records of a partition behind the offset that a stage has committed.");
+    describe_gauge!(
+        LAG,
+        "Records that a stage has not finished; every etl process tells it of all partitions. By `stage`: `archive`, `visits`, `ledger`. By `partition`: its number in `beacons`, with `dead-` or `overflow-` before it in the other topics."
+    );
     describe_counter!(
         REBALANCES,
-        "Changes of a group member's partitions by kind: assigned, revoked or lost."
+        "Changes of the partitions of this process. By `stage`: `archive`, `visits`. By `kind`: `assigned`, `revoked`, `lost`."
     );
 }
 

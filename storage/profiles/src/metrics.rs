@@ -17,11 +17,23 @@ const SWEPT: &str = "profiles_swept_total";
 
 /// Gives every metric its HELP text.
 pub fn describe() {
-    describe_counter!(WRITTEN, "Visits (removals too) and links that the profile store took.");
+    describe_counter!(
+        WRITTEN,
+        "What the profile store took. By `kind`: `visits` (removals too), `links` (of user ids to visitors)."
+    );
     describe_histogram!(WRITE_SECONDS, "Time to write one batch to the profile store.");
-    describe_histogram!(READ_SECONDS, "Time of one read from the profile store.");
-    describe_counter!(ERRORS, "Operations that the profile store failed, after retries.");
-    describe_counter!(SKIPPED, "Changes that are not stored: older than the retention, or a code too long.");
+    describe_histogram!(
+        READ_SECONDS,
+        "Time of one read from the profile store. By `operation`: `visitor`, `linked`, `links_of`."
+    );
+    describe_counter!(
+        ERRORS,
+        "Operations that the profile store failed, after retries. By `operation`: `write`, `visitor`, `linked`, `links_of`."
+    );
+    describe_counter!(
+        SKIPPED,
+        "Changes that are not stored. By `reason`: `expired` (older than the retention), `code_length` (a code is empty or too long)."
+    );
     describe_counter!(SHORTENED, "Visits too large for a profile, stored without their custom data.");
     describe_counter!(RETRIES, "Requests that were sent to Cassandra again.");
     describe_counter!(SWEPT, "Expired entries removed from the embedded profile store.");

@@ -7,6 +7,7 @@
 
 mod crates;
 mod logs;
+mod metrics;
 mod source;
 mod text;
 

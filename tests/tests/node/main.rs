@@ -6,6 +6,7 @@ mod crash;
 mod dead_letters;
 mod faults;
 mod import;
+mod metrics;
 mod overload;
 mod protocol;
 mod proxy;
