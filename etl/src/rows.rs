@@ -11,7 +11,7 @@ use fanal_storage::log::Partition;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::acquisition::{Campaign, channel};
-use crate::visit::{VisitorEvent, is_bot};
+use crate::visit::VisitorEvent;
 
 /// Version of a row that streaming writes: true up to this event-log offset.
 #[must_use]
@@ -65,7 +65,7 @@ pub fn event_row(event: &VisitorEvent<'_>, visit_id: u64, partition: Partition, 
         sdk_version: beacon.sdk_version.to_owned(),
         source: beacon.source.name().to_owned(),
         node: beacon.node.to_owned(),
-        is_bot: is_bot(&String::from_utf8_lossy(beacon.user_agent)),
+        is_bot: beacon.is_robot(),
         rules_version: RULES_VERSION,
         log_partition: partition.number(),
         version,
@@ -250,7 +250,7 @@ pub fn visit_row(visit: &Visit, partition: Partition, version: u64) -> VisitRow 
         custom_data: visit.custom_data.iter().map(|(index, values)| (*index, values.clone())).collect(),
         segment_ids: visit.segment_ids.clone(),
         personalization_ids: visit.personalization_ids.clone(),
-        is_bot: is_bot(&visit.user_agent),
+        is_bot: visit.is_robot,
         is_outlier: matches!(visit.end_reason, EndReason::DayLimit | EndReason::EventLimit),
         rules_version: RULES_VERSION,
         // The embedded log has this partition alone.

@@ -1,6 +1,7 @@
 //! One tracking line on its way: the record of the event log.
 
-use crate::wire::{Fields, WireError, put_bytes, put_number};
+use crate::robot::{AgentOrigin, RobotReason};
+use crate::wire::{Fields, WireError, put_bytes, put_number, put_present};
 
 /// How a beacon reached us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -60,6 +61,9 @@ pub struct Beacon<'a> {
     pub visitor_lines: u32,
     pub sdk_name: &'a str,
     pub sdk_version: &'a str,
+    /// Name of a [`RobotReason`], empty for no robot. `None`: whoever wrote the record
+    /// did not judge. A name that a newer writer added is kept as it is.
+    pub robot: Option<&'a str>,
 }
 
 impl<'a> Beacon<'a> {
@@ -68,6 +72,16 @@ impl<'a> Beacon<'a> {
     #[must_use]
     pub fn visitor(&self) -> &'a str {
         if self.visitor_code.is_empty() { self.mapping_value } else { self.visitor_code }
+    }
+
+    /// Whether the user agent is a robot's: what the record says, else what today's
+    /// words say of a user agent of which it is not known where it came from.
+    #[must_use]
+    pub fn is_robot(&self) -> bool {
+        match self.robot {
+            Some(reason) => !reason.is_empty(),
+            None => RobotReason::of(self.user_agent, AgentOrigin::Unknown, self.sdk_name).is_some(),
+        }
     }
 
     /// Appends the Protobuf encoding to `out`.
@@ -86,6 +100,9 @@ impl<'a> Beacon<'a> {
         put_number(out, 12, u64::from(self.visitor_lines));
         put_bytes(out, 13, self.sdk_name.as_bytes());
         put_bytes(out, 14, self.sdk_version.as_bytes());
+        if let Some(reason) = self.robot {
+            put_present(out, 15, reason.as_bytes());
+        }
     }
 
     /// Reads the Protobuf encoding; unknown fields are skipped.
@@ -108,6 +125,7 @@ impl<'a> Beacon<'a> {
                 12 => beacon.visitor_lines = value.small(field)?,
                 13 => beacon.sdk_name = value.text(field)?,
                 14 => beacon.sdk_version = value.text(field)?,
+                15 => beacon.robot = Some(value.text(field)?),
                 _ => {}
             }
         }

@@ -10,6 +10,7 @@ mod event;
 mod ids;
 mod money;
 mod outcome;
+mod robot;
 pub mod sdk_configuration;
 mod units;
 mod visit;
@@ -25,6 +26,7 @@ pub use event::{
 pub use ids::{IdError, SiteCode, VISITOR_CODE_CHARS_MAX};
 pub use money::Money;
 pub use outcome::{Outcome, RULES_VERSION, RejectReason};
+pub use robot::{AgentOrigin, RobotReason};
 pub use units::{ByteSize, HumanDuration, UnitError};
 pub use visit::{EndReason, Exposure, GoalTotal, Visit};
 pub use wire::WireError;

@@ -1,8 +1,9 @@
 //! How each tracking line ends: exactly one [`Outcome`].
 
-/// Version of the accept and reject rules, stored with every dead letter and on
-/// every row, so that a replay or a rebuild knows which rules judged it.
-pub const RULES_VERSION: u32 = 1;
+/// Version of the rules that accept, reject and make rows, stored with every dead
+/// letter and on every row, so that a replay or a rebuild knows which rules judged it.
+/// 2: robots are judged where a line is received, and `bot` only at the end of a word.
+pub const RULES_VERSION: u32 = 2;
 
 /// The one end of a tracking line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

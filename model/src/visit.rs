@@ -87,6 +87,8 @@ pub struct Visit {
     pub city: String,
     pub sdk_name: String,
     pub sdk_version: String,
+    /// Whether `user_agent` is a robot's, as the record says that it was taken from.
+    pub is_robot: bool,
     /// Values by custom-data index.
     pub custom_data: BTreeMap<i32, Vec<String>>,
     /// Sorted, distinct.

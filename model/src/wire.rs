@@ -109,10 +109,15 @@ pub(crate) fn put_number(out: &mut Vec<u8>, field: u8, value: u64) {
 
 pub(crate) fn put_bytes(out: &mut Vec<u8>, field: u8, value: &[u8]) {
     if !value.is_empty() {
-        out.push(field << 3 | 2);
-        put_varint(out, value.len() as u64);
-        out.extend_from_slice(value);
+        put_present(out, field, value);
     }
+}
+
+/// As `put_bytes`, also when there are none: presence itself says something.
+pub(crate) fn put_present(out: &mut Vec<u8>, field: u8, value: &[u8]) {
+    out.push(field << 3 | 2);
+    put_varint(out, value.len() as u64);
+    out.extend_from_slice(value);
 }
 
 fn put_varint(out: &mut Vec<u8>, mut value: u64) {

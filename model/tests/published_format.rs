@@ -38,12 +38,14 @@ proptest! {
     #[test]
     fn a_beacon_reads_as_the_published_proto_and_back(
         at in any::<u64>(), texts in prop::collection::vec(".{0,40}", 7), line in prop::collection::vec(any::<u8>(), 0..300),
-        agent in prop::collection::vec(any::<u8>(), 0..100), line_number in any::<u32>(), visitor_lines in any::<u32>(),
+        agent in prop::collection::vec(any::<u8>(), 0..100),
+        robot in prop::option::of("[a-z_]{0,12}"), line_number in any::<u32>(), visitor_lines in any::<u32>(),
     ) {
         let beacon = Beacon {
             received_at_ms: at, site_code: &texts[0], visitor_code: &texts[1], mapping_value: &texts[2],
             client_address: &texts[3], user_agent: &agent, referer: b"https://x/", source: Source::NginxLog,
             node: &texts[4], line: &line, line_number, visitor_lines, sdk_name: &texts[5], sdk_version: &texts[6],
+            robot: robot.as_deref(),
         };
         let mut encoded = Vec::new();
         beacon.encode(&mut encoded);
@@ -56,6 +58,9 @@ proptest! {
         ] {
             prop_assert_eq!(&text(&theirs, field), value);
         }
+        // Present and empty is not the same as absent.
+        prop_assert_eq!(theirs.has_field_by_name("robot"), robot.is_some());
+        prop_assert_eq!(text(&theirs, "robot"), robot.clone().unwrap_or_default());
         prop_assert_eq!(&bytes(&theirs, "line"), &line);
         prop_assert_eq!(&bytes(&theirs, "user_agent"), &agent);
         prop_assert_eq!(bytes(&theirs, "referer"), b"https://x/".to_vec());

@@ -22,6 +22,7 @@ mod cookie;
 mod decode;
 mod event;
 mod name;
+mod robots;
 
 pub use cookie::cookie_visitor;
 pub use decode::decode;
@@ -29,6 +30,7 @@ pub use event::EXTRA_MAX;
 pub use line::{Identity, Kind, Line};
 pub use query::{Query, parse_query};
 pub use receive::{Counts, Receiver, Request, RequestError, Sink};
+pub use robots::Robots;
 
 /// How much one request may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,14 +12,16 @@
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 
-use fanal_model::{Beacon, DeadLetter, RULES_VERSION, RejectReason, Source, VISITOR_CODE_CHARS_MAX};
+use fanal_model::{
+    AgentOrigin, Beacon, DeadLetter, RULES_VERSION, RejectReason, RobotReason, Source, VISITOR_CODE_CHARS_MAX,
+};
 use hashbrown::HashTable;
 use thiserror::Error;
 
 use crate::decode::{decode_bytes, decode_text};
 use crate::line::{Line, parse_limited};
 use crate::query::{Query, parse_query};
-use crate::{Limits, body};
+use crate::{Limits, Robots, body};
 
 /// One tracking request.
 #[derive(Debug, Clone, Copy)]
@@ -84,6 +86,7 @@ pub struct Receiver {
     names: String,
     /// Decoded user agents.
     agents: Vec<u8>,
+    robots: Robots,
     scratch: Vec<u8>,
 }
 
@@ -94,8 +97,16 @@ struct Place {
     /// Both in `names`; empty when the line has none.
     code: Range<usize>,
     mapping: Range<usize>,
-    /// In `agents`, when the line has a user agent of its own.
-    agent: Option<Range<usize>>,
+    /// When the line has a user agent of its own.
+    agent: Option<Agent>,
+}
+
+/// A user agent out of a line.
+#[derive(Debug, Clone)]
+struct Agent {
+    /// In `agents`.
+    text: Range<usize>,
+    robot: Option<RobotReason>,
 }
 
 /// A visitor of the request.
@@ -104,7 +115,7 @@ struct Visitor {
     name: Range<usize>,
     lines: u32,
     /// The first user agent that a line of this visitor has.
-    agent: Option<Range<usize>>,
+    agent: Option<Agent>,
 }
 
 /// Working memory above this is given back after the request that needed it.
@@ -121,6 +132,7 @@ impl Receiver {
             index: HashTable::new(),
             names: String::new(),
             agents: Vec::new(),
+            robots: Robots::default(),
             scratch: Vec::new(),
         }
     }
@@ -149,6 +161,7 @@ impl Receiver {
     }
 
     fn judge<'a>(&mut self, lines: impl Iterator<Item = &'a [u8]>, query: &Query<'_>, cookie: Option<&str>) {
+        let sdk_name = query.sdk_name.as_deref().unwrap_or_default();
         // Lines of one visitor stand together: the name of the last one is at hand.
         let mut last: Option<(Named<'_>, Place)> = None;
         for line in lines {
@@ -159,7 +172,7 @@ impl Receiver {
                     _ => self.place(&named),
                 };
                 last = Some((named, place.clone()));
-                place.agent = line.user_agent().map(|raw| self.keep_agent(raw));
+                place.agent = line.user_agent().map(|raw| self.keep_agent(raw, sdk_name));
                 let visitor = &mut self.visitors[place.visitor];
                 visitor.lines += 1;
                 if visitor.agent.is_none() {
@@ -172,22 +185,25 @@ impl Receiver {
     }
 
     fn hand_out<'a>(
-        &self,
+        &mut self,
         lines: impl Iterator<Item = &'a [u8]>,
         query: &Query<'_>,
         request: &Request<'_>,
         sink: &mut impl Sink,
         counts: &mut Counts,
     ) {
+        let sdk_name = query.sdk_name.as_deref().unwrap_or_default();
+        let of_header = if query.body_ua { None } else { self.robots.of_words(request.header_user_agent) };
+        let of_header = of_header.filter(|reason| reason.holds(AgentOrigin::Header, sdk_name));
         for (line, (line_number, verdict)) in lines.zip((0_u32..).zip(&self.verdicts)) {
             match verdict {
                 Ok(place) => {
                     let visitor = &self.visitors[place.visitor];
                     let in_body = if query.body_ua { &visitor.agent } else { &place.agent };
-                    let user_agent = match in_body {
-                        Some(agent) => &self.agents[agent.clone()],
-                        None if query.body_ua => &[],
-                        None => request.header_user_agent,
+                    let (user_agent, robot) = match in_body {
+                        Some(agent) => (&self.agents[agent.text.clone()], agent.robot),
+                        None if query.body_ua => (&[][..], None),
+                        None => (request.header_user_agent, of_header),
                     };
                     counts.accepted += 1;
                     sink.accepted(&Beacon {
@@ -203,8 +219,9 @@ impl Receiver {
                         line,
                         line_number,
                         visitor_lines: visitor.lines,
-                        sdk_name: query.sdk_name.as_deref().unwrap_or_default(),
+                        sdk_name,
                         sdk_version: query.sdk_version.as_deref().unwrap_or_default(),
+                        robot: Some(robot.map_or("", RobotReason::name)),
                     });
                 }
                 Err(reason) => {
@@ -252,10 +269,12 @@ impl Receiver {
         start..self.names.len()
     }
 
-    fn keep_agent(&mut self, raw: &[u8]) -> Range<usize> {
+    fn keep_agent(&mut self, raw: &[u8], sdk_name: &str) -> Agent {
         let start = self.agents.len();
         decode_bytes(raw, &mut self.agents);
-        start..self.agents.len()
+        let text = start..self.agents.len();
+        let robot = self.robots.of_words(&self.agents[text.clone()]);
+        Agent { text, robot: robot.filter(|reason| reason.holds(AgentOrigin::Body, sdk_name)) }
     }
 
     fn forget(&mut self) {

@@ -4,8 +4,8 @@
 mod generate;
 mod twin;
 
-use fanal_model::{Beacon, DeadLetter, RejectReason, Source};
-use fanal_parser::{Limits, Receiver, Request, Sink, body, line};
+use fanal_model::{Beacon, DeadLetter, RejectReason, RobotReason, Source};
+use fanal_parser::{Limits, Receiver, Request, Robots, Sink, body, line};
 use proptest::prelude::*;
 use twin::request::{Kept, Record};
 
@@ -46,13 +46,14 @@ proptest! {
         body in prop::option::weighted(0.8, generate::body()),
         line in generate::line(),
         cookie in prop::option::of(prop_oneof![Just(""), Just("cookie-1"), Just("abc")]),
+        header in prop::sample::select(&["header", "Googlebot/2.1", "Java/17", "HeadlessChrome/1", ""][..]),
         line_bytes_max in prop_oneof![Just(40_usize), Just(1 << 20)],
     ) {
         // A GET's query is its line.
         let query = if body.is_some() { query } else { [query, line].join(&b'&') };
         let request = Request {
             site_code: "abc", received_at_ms: 1, query: &query, body: body.as_deref(), cookie_visitor: cookie,
-            header_user_agent: b"header", referer: b"", client_address: "", source: Source::Http, node: "n1",
+            header_user_agent: header.as_bytes(), referer: b"", client_address: "", source: Source::Http, node: "n1",
         };
         let limits = Limits { line_bytes_max, ..Limits::default() };
         let mut receiver = Receiver::new(limits);
@@ -66,6 +67,26 @@ proptest! {
             prop_assert_eq!(counts.received, expected.len() as u64);
             prop_assert_eq!(counts.accepted, accepted as u64);
             prop_assert_eq!(&kept.0, &expected);
+        }
+    }
+
+    #[test]
+    fn a_remembered_user_agent_is_judged_as_an_unseen_one(
+        // Many more than are remembered, some of them again and again.
+        sequence in prop::collection::vec((0_u32..4_000, 0_u32..8), 1..600),
+    ) {
+        let words = ["", "Googlebot/2.1", "HeadlessChrome", "Pingdom", "curl/8", "cubot", "bottle", "Java/"];
+        let mut robots = Robots::default();
+        for (number, word) in sequence {
+            let number = if number < 2_000 { number % 10 } else { number };
+            let rest = "x".repeat(number as usize % 7 * 200);
+            for agent in [
+                format!("Mozilla/5.0 ({number}) {}", words[word as usize]),
+                format!("{} {number} {rest}{}", words[word as usize], words[(number % 8) as usize]),
+                words[word as usize].to_owned(),
+            ] {
+                prop_assert_eq!(robots.of_words(agent.as_bytes()), RobotReason::of_words(agent.as_bytes()));
+            }
         }
     }
 

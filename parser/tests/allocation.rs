@@ -75,11 +75,13 @@ fn an_event_without_escapes_borrows_everything() {
 struct Tally {
     bytes: usize,
     records: usize,
+    robots: usize,
 }
 
 impl Sink for Tally {
     fn accepted(&mut self, beacon: &Beacon<'_>) {
         self.bytes += beacon.line.len() + beacon.visitor().len() + beacon.user_agent.len();
+        self.robots += usize::from(beacon.is_robot());
         self.records += 1;
     }
 
@@ -103,7 +105,7 @@ fn a_warm_receiver_allocates_nothing_per_beacon() {
             query: query.as_bytes(),
             body: Some(body.as_bytes()),
             cookie_visitor: Some("from-the-cookie"),
-            header_user_agent: b"header",
+            header_user_agent: b"Googlebot/2.1",
             referer: b"",
             client_address: "",
             source: Source::Http,
@@ -115,5 +117,6 @@ fn a_warm_receiver_allocates_nothing_per_beacon() {
         let mut warm = Tally::default();
         let count = allocations(|| assert!(receiver.receive(&request, &mut warm).unwrap().is_balanced()));
         assert_eq!((count, warm.records, warm.bytes), (0, 9_000, cold.bytes), "{query}");
+        assert_eq!((warm.robots > 0, warm.robots), (query == "siteCode=s", cold.robots), "{query}");
     }
 }

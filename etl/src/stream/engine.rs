@@ -104,7 +104,7 @@ struct Stored {
 }
 
 /// Changes with this prefix make older checkpoints unreadable.
-const FORMAT: &[u8; 8] = b"fanalck2";
+const FORMAT: &[u8; 8] = b"fanalck3";
 
 impl Engine {
     #[must_use]

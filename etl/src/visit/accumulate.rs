@@ -109,6 +109,7 @@ impl Accumulator {
         let beacon = &event.beacon;
         if visit.user_agent.is_empty() {
             visit.user_agent = String::from_utf8_lossy(beacon.user_agent).into_owned();
+            visit.is_robot = beacon.is_robot();
         }
         if visit.sdk_name.is_empty() {
             visit.sdk_name = beacon.sdk_name.to_owned();

@@ -6,13 +6,11 @@
 //! (the property test against the sort-and-scan twin holds it).
 
 mod accumulate;
-mod bot;
 mod event;
 mod policy;
 mod scan;
 
 pub use accumulate::Accumulator;
-pub use bot::is_bot;
 pub use event::{OrderKey, VisitorEvent, event_id};
 pub use policy::VisitPolicy;
 pub use scan::{Placement, Scan};

@@ -72,6 +72,7 @@ impl World {
                         let b = Beacon::decode(record.value).unwrap();
                         *contents.lines.entry(String::from_utf8_lossy(b.line).into_owned()).or_default() += 1;
                         contents.addresses.push(b.client_address.to_owned());
+                        contents.robots.push(b.robot.map(str::to_owned));
                     }
                     Topic::Dead => {
                         let letter = DeadLetter::decode(record.value).unwrap();
@@ -104,6 +105,7 @@ struct Contents {
     /// How often each tracking line is there.
     lines: BTreeMap<String, u64>,
     addresses: Vec<String>,
+    robots: Vec<Option<String>>,
     dead: Vec<(String, String, String)>,
     received: u64,
     seals: u64,
@@ -168,6 +170,22 @@ async fn every_line_of_a_log_ends_in_one_count() {
     assert!(contents.addresses.iter().all(|a| a == "198.51.100.0"), "the site's policy holds");
     assert!(contents.dead.iter().all(|(.., text)| !text.contains("198.51.100.77")), "and in dead letters");
     assert!(contents.dead.iter().any(|(_, site, _)| site == "nobody"));
+}
+
+#[tokio::test]
+async fn robots_of_a_log_are_judged_as_at_the_door() {
+    let world = World::new();
+    let mut log = String::new();
+    for (number, agent) in
+        (0..).zip(["Mozilla/5.0", "Googlebot/2.1", "curl/8.5.0", "-", "Python/3.11 aiohttp/3.14.5"])
+    {
+        let line = access(number, &format!("eventType=activity&nonce={number:016}&visitorCode=v"));
+        log += &line.replace("\tagent\t", &format!("\t{agent}\t"));
+    }
+    let path = world.file("access.log", log.as_bytes());
+    assert_eq!(world.import(&[&path]).await.unwrap().accepted(), 5);
+    let robots = world.contents().robots;
+    assert_eq!(robots, ["", "declared", "http_library", "", ""].map(|reason| Some(reason.to_owned())));
 }
 
 #[tokio::test]

@@ -86,6 +86,8 @@ pub(crate) async fn start(settings: Settings) -> Collector {
 pub(crate) struct Logged {
     /// Visitor, line, address, user agent of each beacon.
     pub(crate) beacons: Vec<(String, String, String, String)>,
+    /// What each beacon says of robots.
+    pub(crate) robots: Vec<String>,
     /// Reason and bytes of each dead letter.
     pub(crate) dead: Vec<(String, Vec<u8>)>,
     /// Site, received, accepted, rejected.
@@ -102,6 +104,7 @@ pub(crate) fn logged(source: &mut impl EventSource) -> Logged {
                     assert_eq!(b.received_at_ms, NOW_MS);
                     assert_eq!(record.key, [b.site_code.as_bytes(), b"\0", b.visitor().as_bytes()].concat());
                     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                    logged.robots.push(b.robot.expect("every beacon is judged").to_owned());
                     logged.beacons.push((
                         b.visitor().to_owned(),
                         text(b.line),

@@ -43,6 +43,38 @@ async fn one_bad_line_costs_its_neighbours_nothing() {
 }
 
 #[tokio::test]
+async fn a_robot_is_answered_as_anybody_and_its_record_says_why_it_is_one() {
+    let collector = start(Settings::default()).await;
+    let googlebot = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)";
+    let script = "siteCode=shop&sdkName=javascript&sdkVersion=4.17.1";
+    let python = "siteCode=shop&sdkName=PYTHON&sdkVersion=3.22.2&bodyUa=true";
+    let of_body = |agent: &str| format!("{LINE}&userAgent={agent}");
+    let chrome = "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/156.0.0.0 Safari/537.36";
+    let cases = [
+        (script, chrome, LINE.to_owned(), ""),
+        (script, googlebot, LINE.to_owned(), "declared"),
+        ("siteCode=shop", "curl/8.5.0", LINE.to_owned(), "http_library"),
+        (script, "Mozilla/5.0 HeadlessChrome/126.0", LINE.to_owned(), "headless"),
+        (script, "Mozilla/5.0+(compatible; UptimeRobot/2.0)", LINE.to_owned(), "monitor"),
+        (script, "node", LINE.to_owned(), ""),
+        ("siteCode=shop&sdkName=JAVA", "Java/17.0.11", LINE.to_owned(), ""),
+        // The body speaks of the visitor, whatever the header says.
+        (python, "Python/3.11 aiohttp/3.14.5", of_body(chrome), ""),
+        (python, googlebot, of_body(chrome), ""),
+        (python, "Python/3.11 aiohttp/3.14.5", of_body(googlebot), "declared"),
+        (python, googlebot, LINE.to_owned(), ""),
+    ];
+    for (query, agent, body, _) in &cases {
+        let answer = post(collector.address, query, &[("user-agent", agent)], body.clone()).await;
+        assert_eq!(answer.0, 204, "{agent}");
+    }
+    assert_eq!(post(collector.address, script, &[], LINE).await.0, 204);
+    let mut reasons: Vec<_> = cases.iter().map(|case| case.3).collect();
+    reasons.push("");
+    assert_eq!(collector.logged().robots, reasons);
+}
+
+#[tokio::test]
 async fn every_way_to_send_a_line_arrives_as_the_same_line() {
     let collector = start(Settings::default()).await;
     let at = collector.address;

@@ -34,6 +34,8 @@ fn assert_common(records: &Records, visitor: &str, agent: &str, referer: &str, s
             "line_number": number,
             "visitor_lines": lines,
             "sdk": sdk,
+            // The driver of Python says `bot` in the user agent that it passes on.
+            "robot": if agent == AGENT_OF_PYTHON { "declared" } else { "" },
         });
         assert_eq!(Value::Object(record), expected);
     }

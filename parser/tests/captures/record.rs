@@ -26,6 +26,7 @@ impl Sink for Records {
             "line_number": beacon.line_number,
             "visitor_lines": beacon.visitor_lines,
             "sdk": [beacon.sdk_name, beacon.sdk_version],
+            "robot": beacon.robot,
             "event": event_json(&event),
         }));
     }

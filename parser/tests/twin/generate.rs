@@ -153,6 +153,8 @@ fn sound_line() -> impl Strategy<Value = Vec<u8>> {
         3 => Just(String::new()),
         1 => Just("&userAgent=Mozilla/5.0 (X11; a&b=c) 100%".to_owned()),
         1 => Just("&userAgent=Mozilla%2F5.0%20%FF".to_owned()),
+        1 => Just("&userAgent=%47ooglebot/2.1".to_owned()),
+        1 => Just("&userAgent=curl/8.5.0".to_owned()),
         1 => Just("\r".to_owned()),
     ];
     let kind = prop::sample::select(&KINDS[..]).prop_map(|kind| format!("eventType={kind}").into_bytes());
@@ -207,6 +209,8 @@ pub(crate) fn query() -> impl Strategy<Value = Vec<u8>> {
         &[
             "siteCode=abc",
             "sdkName=PYTHON",
+            "sdkName=javascript",
+            "sdkName=SWIFT",
             "sdkVersion=3.22.2",
             "bodyUa=true",
             "bodyUa=TRUE",
@@ -217,6 +221,7 @@ pub(crate) fn query() -> impl Strategy<Value = Vec<u8>> {
             "mappingValue=m",
             "visitorCode=",
             "userAgent=a",
+            "userAgent=Wget%2F1.2",
         ][..],
     );
     prop::collection::vec(part, 0..5).prop_map(|parts| parts.join("&").into_bytes())

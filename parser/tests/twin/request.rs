@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test says what must hold by panicking")]
 
 use super::{decode, decode_bytes, parse};
-use fanal_model::{Beacon, DeadLetter, RejectReason};
+use fanal_model::{AgentOrigin, Beacon, DeadLetter, RejectReason, RobotReason};
 use fanal_parser::{Limits, Request, Sink};
 
 /// A record that outlives its request, whichever side made it.
@@ -17,6 +17,7 @@ pub(crate) enum Record {
         line_number: u32,
         visitor_lines: u32,
         sdk: (String, String),
+        robot: Option<String>,
     },
     Rejected {
         reason: String,
@@ -38,6 +39,7 @@ impl Sink for Kept {
             line_number: beacon.line_number,
             visitor_lines: beacon.visitor_lines,
             sdk: (beacon.sdk_name.to_owned(), beacon.sdk_version.to_owned()),
+            robot: beacon.robot.map(str::to_owned),
         });
     }
 
@@ -95,11 +97,14 @@ pub(crate) fn receive(request: &Request<'_>, limits: &Limits) -> Vec<Record> {
                     .filter_map(|other| other.verdict.as_ref().ok())
                     .filter(|(c, m, _)| name_of(c, m) == name_of(code, mapping))
                     .collect();
-                let user_agent = if body_ua {
-                    same.iter().find_map(|(_, _, agent)| agent.clone()).unwrap_or_default()
+                let of_header = || (request.header_user_agent.to_vec(), AgentOrigin::Header);
+                let of_body = |agent: Vec<u8>| (agent, AgentOrigin::Body);
+                let (user_agent, origin) = if body_ua {
+                    of_body(same.iter().find_map(|(_, _, agent)| agent.clone()).unwrap_or_default())
                 } else {
-                    own_agent.clone().unwrap_or_else(|| request.header_user_agent.to_vec())
+                    own_agent.clone().map_or_else(of_header, of_body)
                 };
+                let robot = RobotReason::of(&user_agent, origin, &sdk.0);
                 Record::Accepted {
                     visitor_code: code.clone(),
                     mapping_value: mapping.clone(),
@@ -108,6 +113,7 @@ pub(crate) fn receive(request: &Request<'_>, limits: &Limits) -> Vec<Record> {
                     line_number: u32::try_from(number).unwrap(),
                     visitor_lines: u32::try_from(same.len()).unwrap(),
                     sdk: sdk.clone(),
+                    robot: Some(robot.map_or("", RobotReason::name).to_owned()),
                 }
             }
         });

@@ -32,6 +32,7 @@ const BEACONS: &str = "message beacons {
     required int32 visitor_lines (INTEGER(32,false));
     required binary sdk_name (STRING);
     required binary sdk_version (STRING);
+    optional binary robot (STRING);
 }";
 
 const DEAD: &str = "message dead_letters {
@@ -73,6 +74,8 @@ pub(super) enum Values {
     U64(Vec<i64>),
     U32(Vec<i32>),
     Bytes(Vec<ByteArray>),
+    /// A column whose values may be absent.
+    Optional(Vec<Option<ByteArray>>),
 }
 
 /// Writes one row group.
@@ -87,6 +90,11 @@ pub(super) fn write_group<W: Write + Send>(
             Values::U64(values) => column.typed::<Int64Type>().write_batch(values, None, None)?,
             Values::U32(values) => column.typed::<Int32Type>().write_batch(values, None, None)?,
             Values::Bytes(values) => column.typed::<ByteArrayType>().write_batch(values, None, None)?,
+            Values::Optional(values) => {
+                let levels: Vec<i16> = values.iter().map(|value| i16::from(value.is_some())).collect();
+                let present: Vec<ByteArray> = values.iter().flatten().cloned().collect();
+                column.typed::<ByteArrayType>().write_batch(&present, Some(&levels), None)?
+            }
         };
         column.close()?;
     }
@@ -148,6 +156,27 @@ impl<'g> ColumnsReader<'g> {
         for value in &values {
             value.as_utf8()?;
         }
+        Ok(values)
+    }
+
+    /// Text that may be absent; a file from before the column was added has none.
+    pub(super) fn optional_text(&mut self) -> Result<Vec<Option<ByteArray>>, ParquetError> {
+        if self.next >= self.group.num_columns() {
+            self.next += 1;
+            return Ok(vec![None; self.rows]);
+        }
+        let ColumnReader::ByteArrayColumnReader(mut reader) = self.column()? else {
+            return Err(wrong_type());
+        };
+        let (mut levels, mut present) = (Vec::with_capacity(self.rows), Vec::new());
+        reader.read_records(self.rows, Some(&mut levels), None, &mut present)?;
+        self.complete(levels.len())?;
+        for value in &present {
+            value.as_utf8()?;
+        }
+        let mut present = present.into_iter();
+        let values: Vec<_> =
+            levels.iter().map(|level| if *level > 0 { present.next() } else { None }).collect();
         Ok(values)
     }
 

@@ -104,6 +104,9 @@ fn beacon_columns(values: &Bytes, places: &[Place]) -> Result<Vec<Values>, Archi
         Values::U32(rows.iter().map(|row| row.visitor_lines.cast_signed()).collect()),
         column(|b| b.sdk_name.as_bytes()),
         column(|b| b.sdk_version.as_bytes()),
+        Values::Optional(
+            rows.iter().map(|b| b.robot.map(|reason| share(values, reason.as_bytes()))).collect(),
+        ),
     ])
 }
 

@@ -203,4 +203,6 @@ fn remove_leftovers(dir: &LocalPath) -> std::io::Result<()> {
 }
 
 #[cfg(test)]
+mod earlier;
+#[cfg(test)]
 mod tests;

@@ -109,6 +109,7 @@ impl ArchiveFile {
             visitor_lines: columns.u32()?,
             sdk_name: columns.text()?,
             sdk_version: columns.text()?,
+            robot: columns.optional_text()?,
         })
     }
 }
@@ -132,6 +133,7 @@ pub struct Rows {
     visitor_lines: Vec<u32>,
     sdk_name: Vec<ByteArray>,
     sdk_version: Vec<ByteArray>,
+    robot: Vec<Option<ByteArray>>,
 }
 
 impl Rows {
@@ -159,6 +161,7 @@ impl Rows {
                 visitor_lines: self.visitor_lines[row],
                 sdk_name: text(&self.sdk_name[row]),
                 sdk_version: text(&self.sdk_version[row]),
+                robot: self.robot[row].as_ref().map(text),
             },
         }
     }

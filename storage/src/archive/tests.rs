@@ -6,7 +6,7 @@ use crate::log::{Batch, Chunk, Clock, EventSource, Family, LogKind, MemoryLog, T
 use fanal_model::{Beacon, DeadLetter, Source, record_key};
 
 /// A log of `commits` commits, one every ten seconds, with a seal at the end.
-fn log(commits: u64) -> MemoryLog {
+pub(super) fn log(commits: u64) -> MemoryLog {
     let ticks = AtomicU64::new(0);
     let clock: Clock = Arc::new(move || 1_700_000_000_000 + 10_000 * ticks.fetch_add(1, Ordering::Relaxed));
     let log = MemoryLog::new(clock);
@@ -30,6 +30,7 @@ fn log(commits: u64) -> MemoryLog {
                 visitor_lines: 3,
                 sdk_name: "PYTHON",
                 sdk_version: "3.22.2",
+                robot: [None, Some(""), Some("declared")][number as usize],
             };
             let mut key = Vec::new();
             record_key(&mut key, beacon.site_code, beacon.visitor());
@@ -53,7 +54,12 @@ fn log(commits: u64) -> MemoryLog {
     log
 }
 
-async fn archive_all(log: &MemoryLog, dir: &LocalPath, rotation: Rotation, step: usize) -> Vec<FileInfo> {
+pub(super) async fn archive_all(
+    log: &MemoryLog,
+    dir: &LocalPath,
+    rotation: Rotation,
+    step: usize,
+) -> Vec<FileInfo> {
     let archive = Archive::local(dir).unwrap();
     let mut writer =
         ArchiveWriter::resume(archive.clone(), rotation, LogKind::Embedded, Partition::EMBEDDED, 0)

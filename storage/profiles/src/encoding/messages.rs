@@ -75,6 +75,8 @@ pub(super) struct StoredVisit {
     /// 0 still open, 1 timeout, 2 day limit, 3 event limit.
     #[prost(uint32, tag = "28")]
     pub(super) end_reason: u32,
+    #[prost(bool, tag = "29")]
+    pub(super) is_robot: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Message)]
@@ -133,6 +135,7 @@ impl StoredVisit {
             city: visit.city.clone(),
             sdk_name: visit.sdk_name.clone(),
             sdk_version: visit.sdk_version.clone(),
+            is_robot: visit.is_robot,
             custom_data: visit
                 .custom_data
                 .iter()
@@ -180,6 +183,7 @@ impl StoredVisit {
             city: self.city,
             sdk_name: self.sdk_name,
             sdk_version: self.sdk_version,
+            is_robot: self.is_robot,
             custom_data: self
                 .custom_data
                 .into_iter()

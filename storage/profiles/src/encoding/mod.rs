@@ -118,6 +118,7 @@ mod tests {
             city: text("city"),
             sdk_name: text("sdk"),
             sdk_version: text("sdk version"),
+            is_robot: true,
             custom_data: BTreeMap::from([(-1, vec!["a".to_owned(), String::new()]), (7, vec![])]),
             segment_ids: vec![8, 9],
             personalization_ids: vec![10],
