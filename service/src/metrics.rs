@@ -86,7 +86,10 @@ fn describe() {
         "http_requests_in_flight",
         "Requests being answered now, some milliseconds old. By `worker`: its number, below `http.workers`."
     );
-    metrics::describe_counter!("http_tls_handshakes_total", "TLS handshakes that were completed. By `kind`: `full`, `resumed`.");
+    metrics::describe_counter!(
+        "http_tls_handshakes_total",
+        "TLS handshakes that were completed. By `kind`: `full`, `resumed`."
+    );
     metrics::describe_counter!(
         "http_tls_handshakes_failed_total",
         "TLS handshakes that failed or took too long."

@@ -9,7 +9,7 @@ const INSIDE: &str = "FANAL_TESTS_INSIDE";
 /// Longer than the longest driver.
 const LIMIT: Duration = Duration::from_secs(420);
 
-/// Runs the test of this name again inside of a mount and network namespace and
+/// Runs the test of this name, its modules included, again inside of a mount and network namespace and
 /// answers whether the caller is the one inside: it goes on only then.
 ///
 /// # Panics

@@ -228,7 +228,7 @@ const DISK: &str = "size=160m";
 
 #[test]
 fn a_full_disk_answers_503_and_heals_with_space() {
-    if !fanal_tests::isolated("a_full_disk_answers_503_and_heals_with_space") {
+    if !fanal_tests::isolated("faults::a_full_disk_answers_503_and_heals_with_space") {
         return;
     }
     let folder = Folder::new("full");

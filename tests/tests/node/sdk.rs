@@ -163,7 +163,7 @@ fn consent_arrived(dev: &Dev) {
 
 #[test]
 fn the_python_sdk_works_unmodified() {
-    if !isolated("the_python_sdk_works_unmodified") {
+    if !isolated("sdk::the_python_sdk_works_unmodified") {
         return;
     }
     let folder = Folder::new("sdk-python");
@@ -186,7 +186,7 @@ const JAVASCRIPT_KINDS: &[&str] =
 
 #[test]
 fn the_javascript_sdk_works_unmodified_in_node() {
-    if !isolated("the_javascript_sdk_works_unmodified_in_node") {
+    if !isolated("sdk::the_javascript_sdk_works_unmodified_in_node") {
         return;
     }
     let folder = Folder::new("sdk-node");
@@ -198,7 +198,7 @@ fn the_javascript_sdk_works_unmodified_in_node() {
 
 #[test]
 fn the_javascript_sdk_works_unmodified_in_a_browser() {
-    if !isolated("the_javascript_sdk_works_unmodified_in_a_browser") {
+    if !isolated("sdk::the_javascript_sdk_works_unmodified_in_a_browser") {
         return;
     }
     let chromium = Path::new("/usr/bin/chromium");
