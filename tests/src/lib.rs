@@ -24,7 +24,7 @@ pub use dev::Dev;
 pub use folder::Folder;
 pub use http::{Answer, Call};
 pub use isolated::isolated;
-pub use programs::{Output, checkout, fanal, fanal_bench, finish, run, run_ok};
+pub use programs::{Output, checkout, fanal, fanal_bench, fanal_bench_with_many_files, finish, run, run_ok};
 pub use proxy::{Fault, Proxy};
 pub use stack::{Stack, shared_server};
 pub use start::{Failure, Start};

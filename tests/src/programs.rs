@@ -46,6 +46,14 @@ pub fn fanal_bench() -> PathBuf {
     present(release().join("fanal-bench"), "cargo build --release -p fanal-bench")
 }
 
+/// The command that runs `fanal-bench`, with as many connections as the machine allows.
+#[must_use]
+pub fn fanal_bench_with_many_files() -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n \"$(ulimit -Hn)\" && exec \"$@\"", "sh"]).arg(fanal_bench());
+    command
+}
+
 fn present(path: PathBuf, build: &str) -> PathBuf {
     assert!(path.is_file(), "{} is missing; build it with: {build}", path.display());
     path

@@ -52,7 +52,7 @@ impl Default for SpoolConfig {
             dir: None,
             bytes_max: ByteSize(8 << 30),
             free_bytes_min: ByteSize(1 << 30),
-            confirm_timeout: HumanDuration(Duration::from_millis(500)),
+            confirm_timeout: HumanDuration(Duration::from_millis(400)),
             drain_timeout: HumanDuration(Duration::from_secs(60)),
             drain_batch_bytes: ByteSize(4 << 20),
             stop_timeout: HumanDuration(Duration::from_secs(10)),

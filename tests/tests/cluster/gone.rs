@@ -1,16 +1,18 @@
 //! Kafka does not answer for a minute, at thousands of beacons per second.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use fanal_tests::{Folder, Node, Role, Stack, eventually, fanal_bench};
+use fanal_tests::{Folder, Node, Role, Stack, eventually, fanal_bench_with_many_files};
 use serde_json::Value;
 
 use crate::support::{LIMIT, Servers, create_site, on_servers, reconciles, start};
 
 const SITE: &str = "gone01";
 const RATE: &str = "5000";
+/// More than can be waiting when the outage begins: as with browsers, nobody waits for another's answer.
+const CONNECTIONS: &str = "2500";
 const CALM: Duration = Duration::from_secs(3);
 const GONE: Duration = Duration::from_secs(60);
 const LOAD: &str = "66s";
@@ -27,15 +29,16 @@ fn while_kafka_is_gone_for_a_minute_every_beacon_is_answered_quickly_and_none_is
     let mut servers = Servers::new("gone");
     servers.kafka = stack.kafka().to_owned();
     // As operators get them.
-    servers.confirm_timeouts = ["2s", "500ms"];
+    servers.confirm_timeouts = ["2s", "400ms"];
     let mut node = Node::new(folder.path(), "collector", Role::Ingest, &servers.toml(), "node = \"n1\"");
     node.start();
     eventually(LIMIT, "the collector", || node.unready().is_none().then_some(()));
     create_site(&node, SITE);
 
     let acked = folder.path().join("acked");
-    let mut load = Command::new(fanal_bench());
+    let mut load = fanal_bench_with_many_files();
     load.args(["load", "--json", "--method", "get", "--site", SITE, "--rate", RATE, "--duration", LOAD]);
+    load.args(["--connections", CONNECTIONS]);
     load.args(["--url", &format!("http://{}", node.listen()), "--acked"]).arg(&acked);
     let load = load.stdout(Stdio::piped()).spawn().unwrap();
     sleep(CALM);

@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use fanal_tests::{Folder, Node, Role, Start, eventually, fanal_bench, run_ok};
+use fanal_tests::{Folder, Node, Role, Start, eventually, fanal_bench_with_many_files, run_ok};
 use serde_json::Value;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -14,7 +14,7 @@ const GROWTH_MIB_MAX: u64 = 100;
 
 /// `fanal-bench load` for some seconds.
 fn load(address: &str, site: &str, seconds: u32, options: &[&str]) -> Command {
-    let mut command = Command::new(fanal_bench());
+    let mut command = fanal_bench_with_many_files();
     command.args(["load", "--json", "--url", &format!("http://{address}"), "--site", site]);
     command.args(["--duration", &format!("{seconds}s"), "--method", "get"]).args(options);
     command
