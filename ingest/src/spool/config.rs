@@ -12,7 +12,7 @@ use thiserror::Error;
 const BYTES_MIN: u64 = 64 << 20;
 /// The spool's files: small enough that drained ones go soon, and at most a sixteenth
 /// of the whole.
-const SEGMENT_BYTES_MAX: u64 = 16 << 20;
+const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
@@ -52,7 +52,7 @@ impl Default for SpoolConfig {
             dir: None,
             bytes_max: ByteSize(8 << 30),
             free_bytes_min: ByteSize(1 << 30),
-            confirm_timeout: HumanDuration(Duration::from_millis(400)),
+            confirm_timeout: HumanDuration(Duration::from_millis(300)),
             drain_timeout: HumanDuration(Duration::from_secs(60)),
             drain_batch_bytes: ByteSize(4 << 20),
             stop_timeout: HumanDuration(Duration::from_secs(10)),
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(toml::from_str::<SpoolConfig>("").unwrap(), SpoolConfig::default());
         assert!(toml::from_str::<SpoolConfig>("byte_max = \"1GiB\"").is_err());
         let settings = SpoolConfig::default().resolve(Path::new("/data")).unwrap();
-        assert_eq!((settings.dir.as_path(), settings.segment_bytes), (Path::new("/data/spool"), 16 << 20));
+        assert_eq!((settings.dir.as_path(), settings.segment_bytes), (Path::new("/data/spool"), 64 << 20));
         let text = toml::to_string(&SpoolConfig::default()).unwrap();
         assert_eq!(toml::from_str::<SpoolConfig>(&text).unwrap(), SpoolConfig::default());
     }
