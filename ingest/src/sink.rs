@@ -58,7 +58,8 @@ impl<'b> BatchSink<'b> {
 
 impl Sink for BatchSink<'_> {
     fn accepted(&mut self, beacon: &Beacon<'_>) {
-        if self.rules.as_ref().is_some_and(|rules| rules.refuse(beacon)) {
+        // What is refused as a whole need not be judged.
+        if !self.overflow && self.rules.as_ref().is_some_and(|rules| rules.refuse(beacon)) {
             self.refused += 1;
             return;
         }

@@ -13,7 +13,7 @@ const LINES: &str = "ingest_site_lines_total";
 pub(crate) fn describe() {
     describe_counter!(
         LINES,
-        "Lines of each site. By `site`: at most 1000, the others are `(other)`. By `outcome`: `accepted`, `rejected` (durable, as a dead letter), `unconfirmed` (answered with 503)."
+        "Lines of each site. By `site`: at most 1000, the others are `(other)`. By `outcome`: `accepted`, `rejected` (durable, as a dead letter), `unconfirmed` (not acknowledged)."
     );
 }
 

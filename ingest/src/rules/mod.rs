@@ -118,6 +118,12 @@ impl Rules {
         self.quotas.charge(site_code, lines, self.now_ns());
     }
 
+    /// Goes on where these rules end.
+    fn go_on_from(&mut self, before: &Self) {
+        self.started = before.started;
+        self.quotas.go_on_from(&before.quotas);
+    }
+
     fn now_ns(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
@@ -146,12 +152,18 @@ impl Rule {
         !self.needs_head_alone(subject) && self.is_about(subject)
     }
 
-    fn refuses_line(&self, beacon: &Beacon<'_>) -> bool {
-        let is_event = |kind| line::parse(beacon.line).is_ok_and(|line| line.kind() == kind);
-        self.user_agent.as_ref().is_none_or(|pattern| pattern.matches(beacon.user_agent))
-            && self.event.is_none_or(is_event)
-            && (self.kept_below == 0 || place_of(beacon) >= self.kept_below)
+    fn refuses_line(&self, line: &Seen<'_>) -> bool {
+        self.event.is_none_or(|event| line.kind == Some(event))
+            && (self.kept_below == 0 || line.place >= self.kept_below)
+            && self.user_agent.as_ref().is_none_or(|pattern| pattern.matches(line.user_agent))
     }
+}
+
+/// What rules look at in a line.
+struct Seen<'l> {
+    kind: Option<Kind>,
+    place: u64,
+    user_agent: &'l [u8],
 }
 
 /// Where a visitor stands among all: the same in every process and for every rule, so
@@ -173,8 +185,17 @@ pub(crate) struct LineRules<'r> {
 impl LineRules<'_> {
     /// Whether the line is refused; counted if it is.
     pub(crate) fn refuse(&self, beacon: &Beacon<'_>) -> bool {
+        let seen = Seen {
+            kind: line::parse(beacon.line).ok().map(|line| line.kind()),
+            place: place_of(beacon),
+            // As in the head, a line of its own cannot take another one.
+            user_agent: match self.subject.body_ua {
+                true => beacon.user_agent,
+                false => self.subject.header_user_agent,
+            },
+        };
         let mut asked = self.rules.of(self.subject.site_code).filter(|rule| rule.needs_line(self.subject));
-        let refusing = asked.find(|rule| rule.refuses_line(beacon));
+        let refusing = asked.find(|rule| rule.refuses_line(&seen));
         if let Some(rule) = refusing {
             rule.refused_lines.increment(1);
         }

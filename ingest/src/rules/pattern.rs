@@ -1,5 +1,8 @@
 //! User agents by pattern: `*` stands for anything, case does not matter.
 
+/// What is looked at of a text: senders choose how long it is.
+const TEXT_BYTES_MAX: usize = 1024;
+
 /// A pattern for the whole of a text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Pattern(Vec<u8>);
@@ -11,6 +14,7 @@ impl Pattern {
 
     /// Takes at most pattern times text steps.
     pub(super) fn matches(&self, text: &[u8]) -> bool {
+        let text = &text[..text.len().min(TEXT_BYTES_MAX)];
         let pattern = &self.0[..];
         let (mut at, mut seen) = (0, 0);
         // The last `*`, and how much of the text it stands for so far.

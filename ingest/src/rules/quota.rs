@@ -3,7 +3,8 @@
 //! The generic cell rate algorithm (ITU-T I.371): one number per site says until when its
 //! lines are paid for. A request may begin while that is less than `burst` ahead of now; its
 //! lines are charged when they are counted, so that a body may run up a debt which the site
-//! then waits out. No timer, no lock but for a site's first request.
+//! then waits out, within a bound: whoever knows a site's code may send in its name. No timer,
+//! no lock but for a site's first request.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,6 +15,9 @@ use metrics::Counter;
 
 use super::Refused;
 use crate::metrics::refused_by_quota;
+
+/// No debt is waited out for longer.
+const DEBT_NS_MAX: u64 = 10_000_000_000;
 
 /// A rate, and how much of it may come at once.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -49,7 +53,8 @@ impl Account {
 
     fn charge(&self, lines: u64, now_ns: u64) {
         let cost = lines.saturating_mul(self.rate.line_ns);
-        let pay = |until: u64| Some(until.max(now_ns).saturating_add(cost));
+        let most = now_ns.saturating_add(self.rate.burst_ns).saturating_add(DEBT_NS_MAX);
+        let pay = |until: u64| Some(until.max(now_ns).saturating_add(cost).min(most));
         self.paid_until_ns.fetch_update(Relaxed, Relaxed, pay).ok();
     }
 }
@@ -65,6 +70,19 @@ pub(super) struct Quotas {
 }
 
 impl Quotas {
+    /// Goes on with the accounts that these had, where the rate is the same.
+    pub(super) fn go_on_from(&mut self, before: &Self) {
+        for (site_code, account) in &mut self.named {
+            if let Some(old) = before.named.get(site_code).filter(|old| old.rate == account.rate) {
+                *account = Arc::clone(old);
+            }
+        }
+        if self.every.is_some() && self.every == before.every {
+            let others = before.others.read().unwrap_or_else(PoisonError::into_inner).clone();
+            self.others = RwLock::new(others);
+        }
+    }
+
     pub(super) fn name(&mut self, site_code: &str, rate: Rate) {
         self.named.insert(site_code.into(), Account::new(site_code, rate));
     }
@@ -143,6 +161,29 @@ mod tests {
         let refused = quotas.admit("shop", SECOND).unwrap_err();
         assert_eq!(refused, Refused::Quota { free_in: Duration::from_secs(8) });
         quotas.admit("shop", 9 * SECOND).unwrap();
+    }
+
+    #[test]
+    fn nobody_can_run_up_a_debt_that_locks_a_site_out() {
+        let quotas = quotas(100, 1);
+        for _ in 0..50 {
+            quotas.charge("shop", 100_000, 0);
+        }
+        let refused = quotas.admit("shop", 0).unwrap_err();
+        assert_eq!(refused, Refused::Quota { free_in: Duration::from_secs(10) });
+        quotas.admit("shop", 11 * SECOND).unwrap();
+    }
+
+    #[test]
+    fn new_rules_go_on_with_the_accounts_of_unchanged_quotas() {
+        let before = quotas(100, 1);
+        before.charge("shop", 1000, 0);
+        let mut same = quotas(100, 1);
+        same.go_on_from(&before);
+        same.admit("shop", 0).unwrap_err();
+        let mut other = quotas(200, 1);
+        other.go_on_from(&before);
+        other.admit("shop", 0).unwrap();
     }
 
     #[test]

@@ -13,12 +13,15 @@ use crate::metrics;
 /// How often the file is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What changes when somebody writes a file or puts another one in its place.
-type Look = Option<(u64, u64, i64, i64)>;
+/// What changes when somebody writes a file, allows it to be read, or puts another one in its
+/// place; none where there is no file.
+type Look = Option<[i128; 6]>;
 
 fn look(path: &Path) -> Look {
     let found = std::fs::metadata(path).ok()?;
-    Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
+    let (written, changed) = ((found.mtime(), found.mtime_nsec()), (found.ctime(), found.ctime_nsec()));
+    let times = [written.0, written.1, changed.0, changed.1].map(i128::from);
+    Some([found.ino().into(), found.size().into(), times[0], times[1], times[2], times[3]])
 }
 
 impl RulesHandle {
@@ -30,24 +33,31 @@ impl RulesHandle {
     }
 
     fn replace(&self, path: &Path) -> Result<(), RulesError> {
-        self.0.store(Arc::new(Rules::read(path)?));
+        let mut rules = Rules::read(path)?;
+        rules.go_on_from(&self.0.load());
+        self.0.store(Arc::new(rules));
         Ok(())
     }
 
-    /// Reads the file again whenever it changed, until `stop`. What is wrong with it is
-    /// logged, and the rules before it stay.
+    /// Reads the file again when it has changed and two looks find the same, so that a file
+    /// that is just being written is left alone; until `stop`. What is wrong with it is logged,
+    /// and the rules before it stay.
     pub async fn watch(self, path: PathBuf, stop: Stop) {
-        let mut seen = None;
+        // What is in force may be older than the first look.
+        let (mut seen, mut in_force) = (None, None);
         loop {
             let (handle, at) = (self.clone(), path.clone());
             let looked = tokio::task::spawn_blocking(move || {
                 let now = Some(look(&at));
-                if now != seen {
-                    handle.reload(&at);
-                }
-                now
+                let is_due = now == seen && now != in_force;
+                (now, is_due && handle.reload(&at))
             });
-            seen = looked.await.unwrap_or(seen);
+            if let Ok((now, is_done)) = looked.await {
+                seen = now;
+                if is_done {
+                    in_force = now;
+                }
+            }
             tokio::select! {
                 () = tokio::time::sleep(LOOK_INTERVAL) => {}
                 () = stop.stopped() => return,
@@ -55,12 +65,20 @@ impl RulesHandle {
         }
     }
 
-    fn reload(&self, path: &Path) {
+    /// Whether there is nothing more to try with this version of the file.
+    fn reload(&self, path: &Path) -> bool {
         let result = self.replace(path);
         metrics::rules_are_stale(result.is_err());
         match result {
-            Ok(()) => tracing::info!(file = %path.display(), "rules of the collector are in force"),
-            Err(error) => tracing::error!(%error, "rules of the collector not reread, the old ones stay"),
+            Ok(()) => {
+                tracing::info!(file = %path.display(), "rules of the collector are in force");
+                true
+            }
+            Err(error) => {
+                tracing::error!(%error, "rules of the collector not reread, the old ones stay");
+                // Its content will not get better by itself.
+                !matches!(error, RulesError::Read { .. })
+            }
         }
     }
 }

@@ -52,6 +52,15 @@ pub(super) struct Incoming<'r> {
     pub(super) subject: &'r Subject<'r>,
 }
 
+/// What became of the lines.
+struct Parsed {
+    counts: Counts,
+    /// Kept out by rules.
+    refused: u64,
+    /// A line was rejected because it names no visitor.
+    lacks_visitor: bool,
+}
+
 impl<L: EventLog> Ingest<L> {
     /// Parses the lines into a batch; also says which cookie to set.
     pub(super) fn lines<'r>(
@@ -62,20 +71,26 @@ impl<L: EventLog> Ingest<L> {
     ) -> Result<(Option<HeaderValue>, Written<'r>), Refusal> {
         let sent = visitor_cookie(incoming.headers);
         let mark = batch.mark();
-        let (mut counts, lacks_visitor) = self.parse(incoming, sent.as_deref(), batch)?;
+        let mut parsed = self.parse(incoming, sent.as_deref(), batch)?;
         let mut set_cookie = None;
         if let Some(settings) = &incoming.site.visitor_cookie {
             if let Some(code) = &sent {
                 set_cookie = cookie::set_cookie(code, settings, tls);
                 metrics::cookie("refreshed");
-            } else if counts.accepted == 0 && lacks_visitor {
+            } else if parsed.counts.accepted + parsed.refused == 0 && parsed.lacks_visitor {
                 // No line named a visitor, so this browser is new to us.
                 let code = cookie::new_code();
                 batch.rewind(mark);
-                (counts, _) = self.parse(incoming, Some(&code), batch)?;
+                parsed = self.parse(incoming, Some(&code), batch)?;
                 set_cookie = cookie::set_cookie(&code, settings, tls);
                 metrics::cookie("set");
             }
+        }
+        let Parsed { counts, refused, .. } = parsed;
+        // Nothing is left of it, so that nobody may be told that something was kept. With the
+        // cookie a visitor outside of a sample stays outside.
+        if refused > 0 && counts.received == 0 {
+            return Err(Refusal { problem: answers::refused_by_rule(), set_cookie });
         }
         if !incoming.rules.is_empty() {
             incoming.rules.charge(incoming.site.code.as_str(), counts.received);
@@ -85,13 +100,13 @@ impl<L: EventLog> Ingest<L> {
         Ok((set_cookie, Written { site_code: incoming.site.code.as_str(), minute_ms, counts }))
     }
 
-    /// The counts, and whether a line was rejected because it names no visitor.
+    /// Writes the lines that are kept into the batch.
     fn parse(
         &self,
         incoming: &Incoming<'_>,
         cookie: Option<&str>,
         batch: &mut Batch,
-    ) -> Result<(Counts, bool), Problem> {
+    ) -> Result<Parsed, Problem> {
         let header = |name| incoming.headers.get(name).map_or(&[][..], HeaderValue::as_bytes);
         let request = fanal_parser::Request {
             site_code: incoming.site.code.as_str(),
@@ -123,12 +138,8 @@ impl<L: EventLog> Ingest<L> {
             if sink.overflowed() {
                 return Err(answers::too_large());
             }
-            let (counts, lacks_visitor) = (without(counts, sink.refused()), sink.lacks_visitor());
-            // Nothing is left of it, so that nobody may be told that something was kept.
-            if sink.refused() > 0 && counts.received == 0 {
-                return Err(answers::refused_by_rule());
-            }
-            Ok((counts, lacks_visitor))
+            let (refused, lacks_visitor) = (sink.refused(), sink.lacks_visitor());
+            Ok(Parsed { counts: without(counts, refused), refused, lacks_visitor })
         })
     }
 }

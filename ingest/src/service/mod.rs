@@ -72,17 +72,20 @@ struct Door<'r> {
 }
 
 /// Why the lines of a request are not in a batch.
-struct Refusal(Problem);
+struct Refusal {
+    problem: Problem,
+    set_cookie: Option<HeaderValue>,
+}
 
 impl From<AppendError> for Refusal {
     fn from(error: AppendError) -> Self {
-        Self(answers::not_appended(&error))
+        answers::not_appended(&error).into()
     }
 }
 
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
-        Self(problem)
+        Self { problem, set_cookie: None }
     }
 }
 
@@ -125,10 +128,14 @@ impl<L: EventLog> Ingest<L> {
                 self.counters.requests_accepted.increment(1);
                 (response, None)
             }
-            Err(problem) => {
+            Err(Refusal { problem, set_cookie }) => {
                 metrics::request(problem.code);
                 let code = problem.code;
-                (problem.into_response(), Some(code))
+                let mut response = problem.into_response();
+                if let Some(value) = set_cookie {
+                    response.headers_mut().insert(SET_COOKIE, value);
+                }
+                (response, Some(code))
             }
         };
         cors::allow(response.headers_mut());
@@ -156,17 +163,17 @@ impl<L: EventLog> Ingest<L> {
         }
     }
 
-    async fn receive(&self, request: Request, connection: &Connection) -> Result<Response, Problem> {
+    async fn receive(&self, request: Request, connection: &Connection) -> Result<Response, Refusal> {
         let (parts, body) = request.into_parts();
         let as_image = match parts.uri.path() {
             "/visit/events" => false,
             "/visit/events.gif" => true,
-            _ => return Err(answers::not_found()),
+            _ => return Err(answers::not_found().into()),
         };
         let has_body = match parts.method {
             Method::GET => false,
             Method::POST => true,
-            _ => return Err(Problem::method_not_allowed(answers::METHODS)),
+            _ => return Err(Problem::method_not_allowed(answers::METHODS).into()),
         };
         let door = self.door(&parts, as_image, connection)?;
         // Thousands wait for the log at once, so that all of the request is let go before:
@@ -209,7 +216,7 @@ impl<L: EventLog> Ingest<L> {
         door: Door<'_>,
         parts: Parts,
         body: hyper::body::Incoming,
-    ) -> Result<(Response, Ticket), Problem> {
+    ) -> Result<(Response, Ticket), Refusal> {
         // Given back when the lines are in the batch, which has bounds of its own.
         let share = self.bodies.share(self.settings.body.bytes_max);
         let body = self.body(&parts.headers, body, &share).await?;
@@ -222,7 +229,7 @@ impl<L: EventLog> Ingest<L> {
         door: &Door<'_>,
         parts: Parts,
         body: Option<&[u8]>,
-    ) -> Result<(Response, Ticket), Problem> {
+    ) -> Result<(Response, Ticket), Refusal> {
         let (site, connection) = (&door.site, door.connection);
         let mut reduced = ADDRESS.take();
         reduced.clear();
@@ -243,7 +250,7 @@ impl<L: EventLog> Ingest<L> {
         let lane = self.lane(connection.worker);
         let written = lane.write(|batch| self.lines(&incoming, connection.tls, batch));
         ADDRESS.set(reduced);
-        let (set_cookie, ticket) = written.map_err(|Refusal(problem)| problem)?;
+        let (set_cookie, ticket) = written?;
         let mut response = answers::accepted(door.as_image, parts.headers);
         if let Some(value) = set_cookie {
             response.headers_mut().insert(SET_COOKIE, value);

@@ -30,8 +30,8 @@ pub struct SpoolConfig {
     #[serde(with = "byte_size")]
     pub free_bytes_min: ByteSize,
     /// A request that the event log neither confirms nor refuses within this time goes to the spool: what the
-    /// first requests of an outage wait for. The event log may still take it (until its own
-    /// `event_log.kafka.confirm_timeout`); readers drop the second copy.
+    /// first requests of an outage wait for. The event log may still take it;
+    /// readers drop the second copy.
     #[serde(with = "human_duration")]
     pub confirm_timeout: HumanDuration,
     /// The same for a batch out of the spool, which is then sent again; with the event log's own limit longer
@@ -156,6 +156,6 @@ mod tests {
         assert!(problem("bytes_max = \"1MiB\"").contains("64MiB"));
         assert!(problem("drain_batch_bytes = \"0B\"").contains("drain_batch_bytes"));
         assert!(problem("stop_timeout = \"0s\"").contains("stop_timeout"));
-        assert!(problem("drain_timeout = \"1s\"").contains("confirm_timeout"));
+        assert!(problem("drain_timeout = \"100ms\"").contains("confirm_timeout"));
     }
 }
