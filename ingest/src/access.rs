@@ -5,9 +5,8 @@
 use std::time::Instant;
 
 use fanal_parser::parse_query;
-use fanal_service::http::{Connection, Request};
+use fanal_service::http::Connection;
 use http::Method;
-use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::version::Version;
 use rand::RngExt;
 
@@ -18,6 +17,16 @@ const SHOWN_CHARS_MAX: usize = 64;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AccessLog {
     share: f64,
+}
+
+/// What the log says of a request.
+pub(crate) struct Seen<'r> {
+    pub(crate) method: &'r Method,
+    pub(crate) path: &'r str,
+    pub(crate) query: &'r str,
+    pub(crate) version: Version,
+    /// As far as it is known before the body is read.
+    pub(crate) body_bytes: Option<u64>,
 }
 
 /// A request that will be logged when it is answered.
@@ -39,23 +48,21 @@ impl AccessLog {
     }
 
     /// Notes the request, if it is one of those.
-    pub(crate) fn begin(self, request: &Request, connection: &Connection) -> Option<Entry> {
+    pub(crate) fn begin(self, seen: &Seen<'_>, connection: &Connection) -> Option<Box<Entry>> {
         if self.share <= 0.0 || (self.share < 1.0 && !rand::rng().random_bool(self.share)) {
             return None;
         }
         let shown = |text: &str| text.chars().take(SHOWN_CHARS_MAX).collect::<String>();
-        let query = request.uri().query().unwrap_or_default();
-        let length = request.headers().get(CONTENT_LENGTH).map(HeaderValue::to_str);
-        Some(Entry {
+        Some(Box::new(Entry {
             since: Instant::now(),
-            method: request.method().clone(),
-            path: shown(request.uri().path()),
-            site: parse_query(query.as_bytes()).site_code.map(|site| shown(&site)),
-            version: request.version(),
+            method: seen.method.clone(),
+            path: shown(seen.path),
+            site: parse_query(seen.query.as_bytes()).site_code.map(|site| shown(&site)),
+            version: seen.version,
             is_tls: connection.tls,
             worker: connection.worker,
-            body_bytes: length.and_then(|text| text.ok()?.parse().ok()),
-        })
+            body_bytes: seen.body_bytes,
+        }))
     }
 }
 

@@ -6,7 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use fanal_service::config::Networks;
-use http::HeaderMap;
+use fanal_service::http::Fields;
+use http::HeaderName;
 use http::header::FORWARDED;
 
 use crate::config::ClientAddressHeader;
@@ -18,7 +19,7 @@ const HOPS_MAX: usize = 32;
 /// trusted proxy. `None` when a trusted proxy names it in a way that is no address.
 pub(crate) fn client_address(
     peer: IpAddr,
-    headers: &HeaderMap,
+    headers: &impl Fields,
     trusted: &Networks,
     header: ClientAddressHeader,
 ) -> Option<IpAddr> {
@@ -27,11 +28,11 @@ pub(crate) fn client_address(
         return Some(current);
     }
     let name = match header {
-        ClientAddressHeader::XForwardedFor => "x-forwarded-for",
-        ClientAddressHeader::Forwarded => FORWARDED.as_str(),
+        ClientAddressHeader::XForwardedFor => const { HeaderName::from_static("x-forwarded-for") },
+        ClientAddressHeader::Forwarded => FORWARDED,
     };
     // Each proxy adds at the end; several headers of one name are one list.
-    let values: Vec<&[u8]> = headers.get_all(name).iter().map(http::HeaderValue::as_bytes).collect();
+    let values: Vec<&[u8]> = headers.all(&name).collect();
     let hops = values.iter().rev().flat_map(|value| value.rsplit(|b| *b == b','));
     for hop in hops.take(HOPS_MAX).filter(|hop| !hop.trim_ascii().is_empty()) {
         let text = std::str::from_utf8(hop).ok()?.trim();
@@ -64,7 +65,7 @@ mod tests {
     use super::*;
 
     fn client(peer: &str, header: ClientAddressHeader, values: &[&str]) -> Option<String> {
-        let mut headers = HeaderMap::new();
+        let mut headers = http::HeaderMap::new();
         let name = match header {
             ClientAddressHeader::XForwardedFor => "x-forwarded-for",
             ClientAddressHeader::Forwarded => "forwarded",

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use fanal_parser::RequestError;
-use fanal_service::http::{Body, Response};
+use fanal_service::http::{Body, PlainAnswer, Response};
 use fanal_service::problem::Problem;
 use fanal_storage::log::AppendError;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -24,6 +24,12 @@ const PIXEL: &[u8] = &[
     0, 0, 0, 0, 0x2c, 0, 0, 0, 0, 1, 0, 1, 0, 0, 2, 2, 0x44, 1, 0, 0x3b,
 ];
 
+/// The heads of [`accepted`].
+const ACCEPTED: &str =
+    "HTTP/1.1 204 No Content\r\ncache-control: no-store\r\naccess-control-allow-origin: *\r\n";
+const ACCEPTED_IMAGE: &str = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-type: image/gif\r\n\
+    access-control-allow-origin: *\r\ncontent-length: 43\r\n";
+
 /// Everything is durable. Takes the map of the request's headers for its own: the HTTP
 /// library then uses it for the next request, and none is ever allocated.
 pub(crate) fn accepted(as_image: bool, mut headers: HeaderMap) -> Response {
@@ -40,6 +46,18 @@ pub(crate) fn accepted(as_image: bool, mut headers: HeaderMap) -> Response {
     };
     *response.headers_mut() = headers;
     response
+}
+
+/// The same to a plain request.
+pub(crate) fn accepted_plain(
+    as_image: bool,
+    set_cookie: Option<HeaderValue>,
+) -> (PlainAnswer, StatusCode, Option<&'static str>) {
+    let (head, body, status) = match as_image {
+        true => (ACCEPTED_IMAGE, PIXEL, StatusCode::OK),
+        false => (ACCEPTED, &[][..], StatusCode::NO_CONTENT),
+    };
+    (PlainAnswer::Fixed { head: head.as_bytes(), body, set_cookie }, status, None)
 }
 
 pub(crate) fn not_found() -> Problem {

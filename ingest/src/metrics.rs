@@ -21,7 +21,7 @@ const RULES_STALE: &str = "ingest_rules_stale";
 pub fn describe() {
     describe_counter!(
         REQUESTS,
-        "Tracking requests that were answered. By `result`: `accepted`, or the code of the problem that the answer names."
+        "Tracking requests that were answered. By `result`: `accepted` (counted when their lines are durable), or the code of the problem that the answer names."
     );
     describe_counter!(REQUEST_BYTES, "Bytes of tracking lines in bodies, after decoding, and in queries.");
     describe_counter!(LINES, "Tracking lines received. By `outcome`: `accepted`, `rejected`.");
@@ -74,9 +74,13 @@ pub(crate) fn request(result: &'static str) {
     counter!(REQUESTS, "result" => result).increment(1);
 }
 
+/// Requests of which every line is durable.
+pub(crate) fn requests_accepted() -> Counter {
+    counter!(REQUESTS, "result" => "accepted")
+}
+
 /// Counters of every request, looked up once.
 pub(crate) struct Counters {
-    pub(crate) requests_accepted: Counter,
     bytes: Counter,
     accepted: Counter,
     rejected: Counter,
@@ -85,7 +89,6 @@ pub(crate) struct Counters {
 impl Counters {
     pub(crate) fn new() -> Self {
         Self {
-            requests_accepted: counter!(REQUESTS, "result" => "accepted"),
             bytes: counter!(REQUEST_BYTES),
             accepted: counter!(LINES, "outcome" => "accepted"),
             rejected: counter!(LINES, "outcome" => "rejected"),

@@ -9,7 +9,8 @@ use fanal_admin::Admin;
 use fanal_delivery::{Delivery, SseHandler};
 use fanal_ingest::{AddressKey, Ingest};
 use fanal_service::http::{
-    Connection, Handler, HttpLimits, Listener, Request, Response, Sockets, Turns, Workers, bind_as, serve,
+    Connection, Handler, HttpLimits, Listener, PlainAnswer, PlainRequest, Request, Response, Sockets, Turns,
+    Workers, bind_as, serve,
 };
 use fanal_service::operations::Operations;
 use fanal_service::secret::Secret;
@@ -228,6 +229,16 @@ fn data_handler(
 }
 
 impl Handler for DataHandler {
+    const TAKES_PLAIN: bool = true;
+
+    fn plain(
+        &self,
+        request: &PlainRequest<'_>,
+        connection: &Connection,
+    ) -> Option<impl Future<Output = PlainAnswer> + Send + use<>> {
+        self.ingest.as_ref()?.plain(request, connection)
+    }
+
     async fn handle(&self, request: Request, connection: &Connection) -> Response {
         let path = request.uri().path();
         if let Some(ingest) = self.ingest.as_ref().filter(|_| Ingest::<Writer>::PATHS.contains(&path)) {

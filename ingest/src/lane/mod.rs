@@ -34,8 +34,8 @@ pub(crate) trait Observer: Send + Sync + 'static {
     /// What is remembered of a batch while it is on its way.
     type Pending: Send;
 
-    /// A batch leaves for the log.
-    fn leaves(&self, batch: &Batch) -> Self::Pending;
+    /// A batch with the lines of so many requests leaves for the log.
+    fn leaves(&self, batch: &Batch, requests: u64) -> Self::Pending;
 
     /// `queued` is when the first request of the batch came, `sent` when it left.
     fn appended(
@@ -92,6 +92,7 @@ enum Pump {
 struct Filling {
     batch: Batch,
     group: Arc<Group>,
+    requests: u64,
     since: Option<Instant>,
 }
 
@@ -120,6 +121,11 @@ impl<L: EventLog, O: Observer> Lane<L, O> {
                 return Err(error);
             }
         };
+        state.open.requests += 1;
+        if written.counts.received == 0 && state.open.batch.bytes_since(mark) == 0 {
+            // No line, nothing to wait for: an append may never come.
+            return Ok((value, Ticket::ready()));
+        }
         if !state.open.batch.begins_at(mark) && state.open.batch.bytes_since(mark) > SHARED_BYTES_MAX {
             let own = state.open.batch.split_off(mark);
             state.close_open();
@@ -194,7 +200,7 @@ async fn pump<L: EventLog, O: Observer>(pumping: Pumping<L, O>) {
         let (bytes, sent) = (next.batch.record_bytes(), Instant::now());
         let queued = next.since.unwrap_or(sent);
         let sending = Sending { shared, group: next.group, bytes, result: None };
-        let pending = shared.observer.leaves(&next.batch);
+        let pending = shared.observer.leaves(&next.batch, next.requests);
         let result = shared.log.append(next.batch).await.map(|_| ());
         shared.observer.appended(pending, queued, sent, &result);
         sending.end(result);

@@ -28,7 +28,7 @@ struct Heard(Mutex<Vec<Result<(), AppendError>>>);
 impl Observer for Heard {
     type Pending = ();
 
-    fn leaves(&self, _: &Batch) {}
+    fn leaves(&self, _: &Batch, _: u64) {}
 
     fn appended(&self, (): (), queued: Instant, sent: Instant, result: &Result<(), AppendError>) {
         assert!(queued <= sent);
@@ -210,4 +210,14 @@ async fn thousands_of_requests_are_each_in_exactly_one_batch() {
     let mut expected: Vec<_> = (0..50).flat_map(|t| (0..100).map(move |n| format!("{t}-{n}"))).collect();
     expected.sort();
     assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn a_request_without_a_line_does_not_wait_for_somebody_who_sends_one() {
+    let (lane, mut asked, _) = lane(1 << 20);
+    let counts = Counts { received: 0, accepted: 0, rejected: 0 };
+    let nothing = Written { site_code: "site", minute_ms: 0, counts };
+    let ((), ticket) = lane.write(|_| Ok::<_, AppendError>(((), nothing))).unwrap();
+    ticket.await.unwrap();
+    assert!(asked.try_recv().is_err());
 }

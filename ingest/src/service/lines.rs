@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use fanal_model::Source;
 use fanal_parser::{Counts, Limits, Receiver, cookie_visitor};
+use fanal_service::http::Fields;
 use fanal_service::problem::Problem;
 use fanal_storage::catalogue::Site;
 use fanal_storage::log::{Batch, EventLog};
+use http::HeaderValue;
 use http::header::{COOKIE, REFERER, USER_AGENT};
-use http::{HeaderMap, HeaderValue};
 
 use super::{Ingest, Refusal};
 use crate::lane::Written;
@@ -41,11 +42,11 @@ thread_local! {
 }
 
 /// A request as far as its lines are concerned.
-pub(super) struct Incoming<'r> {
+pub(super) struct Incoming<'r, F> {
     pub(super) site: &'r Site,
     pub(super) query: &'r [u8],
     pub(super) body: Option<&'r [u8]>,
-    pub(super) headers: &'r HeaderMap,
+    pub(super) headers: &'r F,
     pub(super) client_address: &'r str,
     pub(super) received_at_ms: u64,
     pub(super) rules: &'r Rules,
@@ -63,9 +64,9 @@ struct Parsed {
 
 impl<L: EventLog> Ingest<L> {
     /// Parses the lines into a batch; also says which cookie to set.
-    pub(super) fn lines<'r>(
+    pub(super) fn lines<'r, F: Fields>(
         &self,
-        incoming: &Incoming<'r>,
+        incoming: &Incoming<'r, F>,
         tls: bool,
         batch: &mut Batch,
     ) -> Result<(Option<HeaderValue>, Written<'r>), Refusal> {
@@ -101,21 +102,21 @@ impl<L: EventLog> Ingest<L> {
     }
 
     /// Writes the lines that are kept into the batch.
-    fn parse(
+    fn parse<F: Fields>(
         &self,
-        incoming: &Incoming<'_>,
+        incoming: &Incoming<'_, F>,
         cookie: Option<&str>,
         batch: &mut Batch,
     ) -> Result<Parsed, Problem> {
-        let header = |name| incoming.headers.get(name).map_or(&[][..], HeaderValue::as_bytes);
+        let header = |name| incoming.headers.first(name).unwrap_or_default();
         let request = fanal_parser::Request {
             site_code: incoming.site.code.as_str(),
             received_at_ms: incoming.received_at_ms,
             query: incoming.query,
             body: incoming.body,
             cookie_visitor: cookie,
-            header_user_agent: header(USER_AGENT),
-            referer: header(REFERER),
+            header_user_agent: header(&USER_AGENT),
+            referer: header(&REFERER),
             client_address: incoming.client_address,
             source: Source::Http,
             node: &self.settings.node,
@@ -150,6 +151,6 @@ fn without(counts: Counts, refused: u64) -> Counts {
 }
 
 /// HTTP/2 may send each cookie in a header of its own.
-fn visitor_cookie(headers: &HeaderMap) -> Option<Cow<'_, str>> {
-    headers.get_all(COOKIE).iter().find_map(|header| cookie_visitor(header.as_bytes()))
+fn visitor_cookie(headers: &impl Fields) -> Option<Cow<'_, str>> {
+    headers.all(&COOKIE).find_map(cookie_visitor)
 }

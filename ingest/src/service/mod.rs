@@ -5,6 +5,7 @@
 //! for another thread's.
 
 mod lines;
+mod plain;
 
 use std::cell::Cell;
 use std::net::IpAddr;
@@ -14,16 +15,18 @@ use bytes::Bytes;
 use fanal_parser::parse_query;
 use fanal_service::cors;
 use fanal_service::health::Health;
-use fanal_service::http::{Connection, Encoding, Handler, Request, Response, read_body};
+use fanal_service::http::{
+    Connection, Encoding, Fields, Handler, PlainAnswer, PlainRequest, Request, Response, read_body,
+};
 use fanal_service::problem::Problem;
 use fanal_service::stop::Stop;
 use fanal_storage::catalogue::{Site, SiteDirectory};
 use fanal_storage::log::{AppendError, Appender, Batch, Clock, EventLog, Topic};
-use http::header::{SET_COOKIE, USER_AGENT};
+use http::header::{CONTENT_LENGTH, SET_COOKIE, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
-use crate::access::AccessLog;
+use crate::access::{AccessLog, Seen};
 use crate::address::client_address;
 use crate::appends::Appends;
 use crate::budget::{Budget, Share};
@@ -65,11 +68,13 @@ thread_local! {
 /// Where a request came in and whom it is for.
 struct Door<'r> {
     site: Arc<Site>,
-    as_image: bool,
     body_ua: bool,
     address: Option<IpAddr>,
     connection: &'r Connection,
 }
+
+/// The cookie to set, and what to wait for.
+type Written = (Option<HeaderValue>, Ticket);
 
 /// Why the lines of a request are not in a batch.
 struct Refusal {
@@ -86,6 +91,17 @@ impl From<AppendError> for Refusal {
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
         Self { problem, set_cookie: None }
+    }
+}
+
+impl Refusal {
+    /// The answer and the code of the problem, which is counted.
+    fn answer(self) -> (Response, Option<&'static str>) {
+        let code = self.problem.code;
+        metrics::request(code);
+        let mut response = self.problem.into_response();
+        set(response.headers_mut(), self.set_cookie);
+        (response, Some(code))
     }
 }
 
@@ -122,21 +138,10 @@ impl<L: EventLog> Ingest<L> {
         if request.method() == Method::OPTIONS {
             return cors::preflight(request.headers(), answers::METHODS);
         }
-        let entry = self.access.begin(&request, connection);
+        let entry = self.access.begin(&seen(&request), connection);
         let (mut response, problem) = match self.receive(request, connection).await {
-            Ok(response) => {
-                self.counters.requests_accepted.increment(1);
-                (response, None)
-            }
-            Err(Refusal { problem, set_cookie }) => {
-                metrics::request(problem.code);
-                let code = problem.code;
-                let mut response = problem.into_response();
-                if let Some(value) = set_cookie {
-                    response.headers_mut().insert(SET_COOKIE, value);
-                }
-                (response, Some(code))
-            }
+            Ok(response) => (response, None),
+            Err(refusal) => refusal.answer(),
         };
         cors::allow(response.headers_mut());
         if let Some(entry) = entry {
@@ -165,24 +170,20 @@ impl<L: EventLog> Ingest<L> {
 
     async fn receive(&self, request: Request, connection: &Connection) -> Result<Response, Refusal> {
         let (parts, body) = request.into_parts();
-        let as_image = match parts.uri.path() {
-            "/visit/events" => false,
-            "/visit/events.gif" => true,
-            _ => return Err(answers::not_found().into()),
-        };
-        let has_body = match parts.method {
-            Method::GET => false,
-            Method::POST => true,
-            _ => return Err(Problem::method_not_allowed(answers::METHODS).into()),
-        };
-        let door = self.door(&parts, as_image, connection)?;
+        let as_image = as_image(parts.uri.path()).ok_or_else(answers::not_found)?;
+        let has_body =
+            has_body(&parts.method).ok_or_else(|| Problem::method_not_allowed(answers::METHODS))?;
+        let door = self.door(query_of(&parts), &parts.headers, connection)?;
         // Thousands wait for the log at once, so that all of the request is let go before:
         // its lines are in the batch, the answer is made. Boxed, because a GET is not to
         // carry the space that reading a body takes.
-        let (response, ticket) = match has_body {
-            true => Box::pin(self.with_body(door, parts, body)).await?,
-            false => self.write(&door, parts, None)?,
+        let (set_cookie, ticket) = match has_body {
+            true => Box::pin(self.with_body(&door, &parts, body)).await?,
+            false => self.write(&door, query_of(&parts), &parts.headers, None)?,
         };
+        drop(door);
+        let mut response = answers::accepted(as_image, parts.headers);
+        set(response.headers_mut(), set_cookie);
         ticket.await.map_err(|error| answers::not_appended(&error))?;
         Ok(response)
     }
@@ -190,58 +191,59 @@ impl<L: EventLog> Ingest<L> {
     /// Looks at the head alone: whose it is, and whether it may go on.
     fn door<'r>(
         &self,
-        parts: &Parts,
-        as_image: bool,
+        query: &str,
+        headers: &impl Fields,
         connection: &'r Connection,
     ) -> Result<Door<'r>, Problem> {
-        let query = parse_query(query_of(parts));
+        let query = parse_query(query.as_bytes());
         let site_code = query.site_code.ok_or_else(answers::site_missing)?;
         let site = self.sites.get(&site_code).ok_or_else(|| answers::site_unknown(&site_code))?;
         let address = client_address(
             connection.peer.ip(),
-            &parts.headers,
+            headers,
             &self.settings.trusted_proxies,
             self.settings.client_address_header,
         );
-        let door = Door { site, as_image, body_ua: query.body_ua, address, connection };
+        let door = Door { site, body_ua: query.body_ua, address, connection };
         let rules = self.rules.load();
         if !rules.is_empty() {
-            rules.request(&door.subject(&parts.headers)).map_err(refused)?;
+            rules.request(&door.subject(headers)).map_err(refused)?;
         }
         Ok(door)
     }
 
     async fn with_body(
         &self,
-        door: Door<'_>,
-        parts: Parts,
+        door: &Door<'_>,
+        parts: &Parts,
         body: hyper::body::Incoming,
-    ) -> Result<(Response, Ticket), Refusal> {
+    ) -> Result<Written, Refusal> {
         // Given back when the lines are in the batch, which has bounds of its own.
         let share = self.bodies.share(self.settings.body.bytes_max);
         let body = self.body(&parts.headers, body, &share).await?;
-        self.write(&door, parts, Some(&body))
+        self.write(door, query_of(parts), &parts.headers, Some(&body))
     }
 
-    /// Writes the lines into the lane's batch; the answer for when that is durable.
+    /// Writes the lines into the lane's batch.
     fn write(
         &self,
         door: &Door<'_>,
-        parts: Parts,
+        query: &str,
+        headers: &impl Fields,
         body: Option<&[u8]>,
-    ) -> Result<(Response, Ticket), Refusal> {
+    ) -> Result<Written, Refusal> {
         let (site, connection) = (&door.site, door.connection);
         let mut reduced = ADDRESS.take();
         reduced.clear();
         if let Some(ip) = door.address {
             site.address_policy.apply_to(&mut reduced, ip, |bytes| self.key.hash(bytes));
         }
-        let (rules, subject) = (self.rules.load(), door.subject(&parts.headers));
+        let (rules, subject) = (self.rules.load(), door.subject(headers));
         let incoming = Incoming {
             site,
-            query: query_of(&parts),
+            query: query.as_bytes(),
             body,
-            headers: &parts.headers,
+            headers,
             client_address: &reduced,
             received_at_ms: (self.now_ms)(),
             rules: &rules,
@@ -250,12 +252,7 @@ impl<L: EventLog> Ingest<L> {
         let lane = self.lane(connection.worker);
         let written = lane.write(|batch| self.lines(&incoming, connection.tls, batch));
         ADDRESS.set(reduced);
-        let (set_cookie, ticket) = written?;
-        let mut response = answers::accepted(door.as_image, parts.headers);
-        if let Some(value) = set_cookie {
-            response.headers_mut().insert(SET_COOKIE, value);
-        }
-        Ok((response, ticket))
+        written
     }
 
     async fn body(
@@ -277,11 +274,11 @@ impl<L: EventLog> Ingest<L> {
 }
 
 impl<'r> Door<'r> {
-    fn subject<'h>(&'h self, headers: &'h HeaderMap) -> Subject<'h> {
+    fn subject<'h>(&'h self, headers: &'h impl Fields) -> Subject<'h> {
         Subject {
             site_code: self.site.code.as_str(),
             address: self.address,
-            header_user_agent: headers.get(USER_AGENT).map_or(&[], HeaderValue::as_bytes),
+            header_user_agent: headers.first(&USER_AGENT).unwrap_or_default(),
             body_ua: self.body_ua,
         }
     }
@@ -295,11 +292,56 @@ fn refused(refused: Refused) -> Problem {
 }
 
 impl<L: EventLog> Handler for Ingest<L> {
+    const TAKES_PLAIN: bool = true;
+
     async fn handle(&self, request: Request, connection: &Connection) -> Response {
         Self::handle(self, request, connection).await
     }
+
+    fn plain(
+        &self,
+        request: &PlainRequest<'_>,
+        connection: &Connection,
+    ) -> Option<impl Future<Output = PlainAnswer> + Send + use<L>> {
+        Self::plain(self, request, connection)
+    }
 }
 
-fn query_of(parts: &Parts) -> &[u8] {
-    parts.uri.query().unwrap_or_default().as_bytes()
+fn query_of(parts: &Parts) -> &str {
+    parts.uri.query().unwrap_or_default()
+}
+
+fn seen(request: &Request) -> Seen<'_> {
+    let length = request.headers().get(CONTENT_LENGTH).map(HeaderValue::to_str);
+    Seen {
+        method: request.method(),
+        path: request.uri().path(),
+        query: request.uri().query().unwrap_or_default(),
+        version: request.version(),
+        body_bytes: length.and_then(|text| text.ok()?.parse().ok()),
+    }
+}
+
+/// Whether this path of ours is answered with an image.
+fn as_image(path: &str) -> Option<bool> {
+    match path {
+        "/visit/events" => Some(false),
+        "/visit/events.gif" => Some(true),
+        _ => None,
+    }
+}
+
+/// Whether this method of ours comes with a body.
+fn has_body(method: &Method) -> Option<bool> {
+    match *method {
+        Method::GET => Some(false),
+        Method::POST => Some(true),
+        _ => None,
+    }
+}
+
+fn set(headers: &mut HeaderMap, cookie: Option<HeaderValue>) {
+    if let Some(value) = cookie {
+        headers.insert(SET_COOKIE, value);
+    }
 }

@@ -3,6 +3,7 @@
 
 mod collector;
 mod rules;
+mod short;
 mod spool;
 
 use std::sync::Arc;

@@ -43,6 +43,15 @@ impl Body {
         Self { content: Content::Stream(Box::pin(stream)), in_flight: None }
     }
 
+    /// All of it, unless it is a stream.
+    pub(super) fn bytes(&self) -> Option<&[u8]> {
+        match &self.content {
+            Content::Empty => Some(&[]),
+            Content::Full(bytes) => Some(bytes),
+            Content::Stream(_) => None,
+        }
+    }
+
     /// Nothing and bytes are handed over at once; a stream goes on.
     pub(super) fn counted(mut self, in_flight: InFlight<&Activity>, activity: &Arc<Activity>) -> Self {
         if matches!(self.content, Content::Stream(_)) {

@@ -16,6 +16,7 @@ use futures_util::task::AtomicWaker;
 use super::HttpLimits;
 use super::framing::Framing;
 use super::gate::Lane;
+use super::plain::Date;
 use crate::stop::Stop;
 
 /// A connection that was told to close and has no request is dropped after this.
@@ -59,6 +60,7 @@ pub(super) struct Watch {
     now_ms: AtomicU64,
     /// When the stop was seen; 0 before.
     stopped_ms: AtomicU64,
+    date: Date,
     lane: Arc<Lane>,
     connections: Mutex<Slots>,
 }
@@ -76,6 +78,7 @@ impl Watch {
             started: Instant::now(),
             now_ms: AtomicU64::new(1),
             stopped_ms: AtomicU64::new(0),
+            date: Date::new(),
             lane,
             connections: Mutex::default(),
         })
@@ -102,6 +105,10 @@ impl Watch {
         self.stopped_ms.load(Relaxed) != 0
     }
 
+    pub(super) fn date(&self) -> &Date {
+        &self.date
+    }
+
     fn clock(&self) -> u64 {
         millis(self.started.elapsed()) + 1
     }
@@ -109,6 +116,7 @@ impl Watch {
     fn look(&self) {
         let now = self.clock();
         self.now_ms.store(now, Relaxed);
+        self.date.renew();
         self.lane.show();
         let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         for activity in connections.slots.iter().flatten() {
@@ -123,6 +131,7 @@ impl Watch {
             watch: Arc::clone(self),
             order: AtomicU8::new(Order::GoOn as u8),
             waker: AtomicWaker::new(),
+            is_listening: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
             served_any: AtomicBool::new(false),
             is_http2: AtomicBool::new(false),
@@ -162,6 +171,8 @@ pub(super) struct Activity {
     watch: Arc<Watch>,
     order: AtomicU8,
     waker: AtomicWaker,
+    /// The waker is there; a wake uses it up.
+    is_listening: AtomicBool,
     in_flight: AtomicU32,
     served_any: AtomicBool,
     is_http2: AtomicBool,
@@ -175,12 +186,20 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// The task that obeys. To be called before the first [`Self::order`].
-    pub(super) fn listen(&self, cx: &Context<'_>) {
-        self.waker.register(cx.waker());
+    /// The task that obeys. To be called before [`Self::order`].
+    fn listen(&self, cx: &Context<'_>) {
+        if !self.is_listening.load(Relaxed) {
+            self.is_listening.store(true, Relaxed);
+            self.waker.register(cx.waker());
+        }
     }
 
-    pub(super) fn order(&self) -> Order {
+    fn wake(&self) {
+        self.is_listening.store(false, Relaxed);
+        self.waker.wake();
+    }
+
+    fn order(&self) -> Order {
         Order::of(self.order.load(Relaxed))
     }
 
@@ -198,7 +217,7 @@ impl Activity {
 
     fn park(&self) {
         self.order.store(Order::Park as u8, Relaxed);
-        self.waker.wake();
+        self.wake();
     }
 
     pub(super) fn watch(&self) -> &Watch {
@@ -247,7 +266,7 @@ impl Activity {
     fn give(&self, order: Order, now: u64) {
         self.since_ms.store(now, Relaxed);
         self.order.store(order as u8, Relaxed);
-        self.waker.wake();
+        self.wake();
     }
 
     fn look(&self, watch: &Watch, now: u64) {
@@ -287,6 +306,29 @@ impl Activity {
                 }
             }
         }
+    }
+}
+
+/// The orders of the watch, as the connection's task hears them.
+pub(super) struct Orders<'a> {
+    activity: &'a Activity,
+    obeyed: Order,
+}
+
+impl<'a> Orders<'a> {
+    pub(super) fn new(activity: &'a Activity) -> Self {
+        Self { activity, obeyed: Order::GoOn }
+    }
+
+    /// An order that is new, else to go on.
+    pub(super) fn next(&mut self, cx: &Context<'_>) -> Order {
+        self.activity.listen(cx);
+        let order = self.activity.order();
+        if order == self.obeyed {
+            return Order::GoOn;
+        }
+        self.obeyed = order;
+        order
     }
 }
 

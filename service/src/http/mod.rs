@@ -8,11 +8,13 @@
 
 mod answer;
 mod body;
+mod fields;
 mod framing;
 mod gate;
 mod life;
 mod limits;
 mod listener;
+mod plain;
 mod protocol;
 mod read;
 mod serve;
@@ -24,8 +26,10 @@ use std::net::SocketAddr;
 
 pub use answer::{bytes_answer, empty, json};
 pub use body::Body;
+pub use fields::Fields;
 pub use limits::HttpLimits;
 pub use listener::{BindError, Listener, Sharing, Sockets, bind, bind_as};
+pub use plain::{PlainAnswer, PlainRequest};
 pub use read::{BodyError, BodyLimits, Encoding, RATE_GRACE, read_body};
 pub use serve::{ServeError, serve};
 pub use workers::{Turns, Workers, WorkersError, workers_default};
@@ -38,6 +42,20 @@ pub type Response = http::Response<Body>;
 /// What answers the requests of one listener.
 pub trait Handler: Send + Sync + 'static {
     fn handle(&self, request: Request, connection: &Connection) -> impl Future<Output = Response> + Send;
+
+    /// Whether [`Self::plain`] takes any.
+    const TAKES_PLAIN: bool = false;
+
+    /// Takes a plain request of HTTP/1 the short way, with the answer that [`Self::handle`]
+    /// would give. `None` leaves it to that, and must have changed and counted nothing.
+    fn plain(
+        &self,
+        request: &PlainRequest<'_>,
+        connection: &Connection,
+    ) -> Option<impl Future<Output = PlainAnswer> + Send + use<Self>> {
+        let _ = (request, connection);
+        None::<std::future::Pending<PlainAnswer>>
+    }
 }
 
 /// Where a request came in.

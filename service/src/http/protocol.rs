@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::Poll;
 
 use futures_util::FutureExt;
 use http::header::{CONNECTION, TRANSFER_ENCODING};
@@ -21,8 +21,9 @@ use tokio_rustls::rustls::HandshakeKind;
 
 use super::framing::Verdict;
 use super::gate::Admitted;
-use super::life::{Activity, Order, Watch, Watched};
+use super::life::{Activity, Order, Orders, Watch, Watched};
 use super::limits::HEADERS_MAX_FREE;
+use super::plain::{End, plain};
 use super::wire::{Protocol, Wire};
 use super::{Connection, Handler, HttpLimits, Request, Response};
 use crate::problem::Problem;
@@ -45,10 +46,10 @@ pub(super) struct Task<H> {
 }
 
 /// What the requests of a connection share.
-struct Served<H> {
-    handler: Arc<H>,
-    connection: Connection,
-    activity: Arc<Activity>,
+pub(super) struct Served<H> {
+    pub(super) handler: Arc<H>,
+    pub(super) connection: Connection,
+    pub(super) activity: Arc<Activity>,
     admitted: Admitted,
 }
 
@@ -106,6 +107,9 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     loop {
+        if H::TAKES_PLAIN && matches!(plain(&mut wire, served).await, End::Closed) {
+            return;
+        }
         let mut orders = Orders::new(&served.activity);
         let protocol = poll_fn(|cx| match orders.next(cx) {
             Order::GoOn | Order::Park => wire.poll_protocol(cx).map(|read| read.ok().flatten()),
@@ -191,33 +195,6 @@ fn ended_with(ended: Result<(), hyper::Error>) {
     }
 }
 
-/// The orders of the watch, as the connection's task hears them.
-struct Orders<'a> {
-    activity: &'a Activity,
-    is_listening: bool,
-    obeyed: Order,
-}
-
-impl<'a> Orders<'a> {
-    fn new(activity: &'a Activity) -> Self {
-        Self { activity, is_listening: false, obeyed: Order::GoOn }
-    }
-
-    /// An order that is new, else to go on.
-    fn next(&mut self, cx: &Context<'_>) -> Order {
-        if !self.is_listening {
-            self.activity.listen(cx);
-            self.is_listening = true;
-        }
-        let order = self.activity.order();
-        if order == self.obeyed {
-            return Order::GoOn;
-        }
-        self.obeyed = order;
-        order
-    }
-}
-
 fn http1_settings(limits: &HttpLimits) -> http1::Builder {
     let mut builder = http1::Builder::new();
     // The watch looks after the time that headers take: a timer costs something per request.
@@ -284,11 +261,17 @@ impl<H: Handler> Served<H> {
     /// The handler's answer; a panic in it becomes an answer 500.
     async fn handled(&self, request: Request) -> Response {
         let handled = pin!(AssertUnwindSafe(self.handler.handle(request, &self.connection)).catch_unwind());
-        handled.await.unwrap_or_else(|_| {
-            self.admitted.gate.meters.panics.increment(1);
-            tracing::error!(peer = %self.connection.peer, "a request handler panicked");
-            readable(Problem::internal())
-        })
+        handled.await.unwrap_or_else(|_| self.panicked())
+    }
+
+    pub(super) fn panicked(&self) -> Response {
+        self.admitted.gate.meters.panics.increment(1);
+        tracing::error!(peer = %self.connection.peer, "a request handler panicked");
+        readable(Problem::internal())
+    }
+
+    pub(super) fn limits(&self) -> &HttpLimits {
+        &self.admitted.gate.limits
     }
 }
 

@@ -43,6 +43,15 @@ impl<S: AsyncRead + Unpin> Wire<S> {
         self.taken = 0;
     }
 
+    pub(super) fn has_ahead(&self) -> bool {
+        !self.ahead.is_empty()
+    }
+
+    /// What the peer sends next, untold to [`Activity`]; for when nothing is ahead.
+    pub(super) fn poll_fresh(&mut self, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, to)
+    }
+
     /// Finds out the protocol from the first bytes; `None` if the peer closed.
     pub(super) fn poll_protocol(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<Protocol>>> {
         loop {

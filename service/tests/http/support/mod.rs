@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanal_service::http::{
-    Body, BodyLimits, Connection, Encoding, Handler, HttpLimits, Listener, Request, Response, ServeError,
-    bind, empty, read_body, serve,
+    Body, BodyLimits, Connection, Encoding, Handler, HttpLimits, Listener, PlainAnswer, PlainRequest,
+    Request, Response, ServeError, bind, empty, read_body, serve,
 };
 use fanal_service::problem::Problem;
 use fanal_service::stop::Stop;
@@ -17,10 +17,39 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-/// Answers as the path asks.
+/// Answers as the path asks, the short way and the long.
 pub(crate) struct Example;
 
 impl Handler for Example {
+    const TAKES_PLAIN: bool = true;
+
+    fn plain(
+        &self,
+        request: &PlainRequest<'_>,
+        connection: &Connection,
+    ) -> Option<impl Future<Output = PlainAnswer> + Send + use<>> {
+        let text = match (request.path, request.body) {
+            ("/panic", _) => panic!("asked for"),
+            ("/slow", _) => "slow but done".to_owned(),
+            ("/worker", _) => connection.worker.to_string(),
+            ("/echo", Some(body)) => String::from_utf8(body.to_vec()).ok()?,
+            ("/long-way", _) => return None,
+            _ => String::new(),
+        };
+        let wait = Duration::from_millis(if request.path == "/slow" { 400 } else { 0 });
+        Some(async move {
+            if !wait.is_zero() {
+                tokio::time::sleep(wait).await;
+            }
+            match text.is_empty() {
+                true => {
+                    PlainAnswer::Fixed { head: b"HTTP/1.1 204 No Content\r\n", body: b"", set_cookie: None }
+                }
+                false => PlainAnswer::Any(Box::new(Response::new(Body::full(text)))),
+            }
+        })
+    }
+
     async fn handle(&self, request: Request, connection: &Connection) -> Response {
         match request.uri().path() {
             "/panic" => panic!("asked for"),
