@@ -1,6 +1,7 @@
 # What people and CI run. Everything installs what is missing and can be run again at any time.
 #
 #   DATA_DIR=…          where `make run` keeps its data (default target/dev)
+#   SEED=…              which visitors the sample has (default 1)
 #   STACK_DIR=…         where `make stack` keeps its servers' data (default target/stack)
 #   STACK_PORT=…        the first of its 50 ports (default 19000)
 #   CARGO_TARGET_DIR=…  where cargo builds (default target)
@@ -21,21 +22,25 @@ PURE_TESTS := house_rules published_format sdk_configuration against_twin alloca
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## start Fanal with a sample site and traffic; ONCE=1 ends after the table of visits; CLUSTER=1 runs on the stack
+run: ## start Fanal with a sample site and traffic; ONCE=1 ends after the table of visits; CLUSTER=1 starts the stack and runs on it
 	scripts/install.sh build libchdb $(if $(CLUSTER),stack)
 	cargo build --release --package fanal
 	$(if $(CLUSTER),$(STACK_START))
 	$(if $(CLUSTER),scripts/stack.sh config --dir '$(STACK_DIR)' >'$(STACK_DIR)/fanal.toml')
-	$(FANAL) dev --sample --data-dir '$(DATA_DIR)' $(if $(CLUSTER),--cluster '$(STACK_DIR)/fanal.toml') $(if $(ONCE),--once)
+	$(FANAL) dev --sample --data-dir '$(DATA_DIR)' $(if $(CLUSTER),--cluster '$(STACK_DIR)/fanal.toml') $(if $(SEED),--seed '$(SEED)') $(if $(ONCE),--once)
 
 .PHONY: stack
 stack: ## start real Kafka, HDFS, Cassandra, MariaDB and the ClickHouse engine on loopback
 	scripts/install.sh build libchdb stack
 	cargo build --release --package fanal
 	$(STACK_START)
+
+.PHONY: stack-status
+stack-status: ## show which of them run: state, pid, memory, address; fails unless all are ready
+	@scripts/stack.sh status --dir '$(STACK_DIR)'
 
 .PHONY: stack-stop
 stack-stop: ## stop them; their data stays

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use crate::log::{EventLogs, LogError};
 use crate::progress::Stage;
-use crate::role::{Backoff, Etl};
+use crate::role::{Backoff, Etl, STARTING};
 use crate::workers::Assignment;
 
 /// Files whose counts go into one insert.
@@ -33,7 +33,7 @@ enum Failure {
 pub(crate) async fn run(work: Assignment) {
     let Assignment { etl, partition, stop, .. } = &work;
     let part = etl.health_part(Stage::Ledger, *partition);
-    etl.health.not_ready(&part, "it is starting");
+    etl.health.starting(&part, STARTING);
     let clickhouse = etl.clickhouse();
     let mut backoff = Backoff::new();
     let mut counted = None;

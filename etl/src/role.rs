@@ -24,6 +24,9 @@ const RETENTION_INTERVAL: Duration = Duration::from_secs(60);
 /// The schema of the tables.
 const TABLES: &str = "tables";
 
+/// What a part says before it has tried anything.
+pub(crate) const STARTING: &str = "it is starting";
+
 /// The parts that report their health.
 pub const HEALTH_PARTS: [&str; 4] = ["archive", "visits", "rebuild", TABLES];
 
@@ -71,7 +74,7 @@ impl Etl {
 /// own: a request that waits for the collector must not wait for them.
 pub async fn run(etl: Etl, stop: Stop) {
     for part in HEALTH_PARTS {
-        etl.health.not_ready(part, "it is starting");
+        etl.health.starting(part, STARTING);
     }
     let retaining = match &etl.log {
         EventLogs::Embedded(log) => {

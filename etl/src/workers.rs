@@ -6,16 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use fanal_kafka::{Change, Kafka, Membership};
+use fanal_kafka::{Change, Kafka, KafkaError, Membership};
 use fanal_service::stop::Stop;
 use fanal_storage::log::{Family, Log, Partition};
 use tokio::task::JoinHandle;
 
 use crate::log::{Commits, EventLogs, concerns};
 use crate::progress::Stage;
-use crate::role::{Backoff, Etl};
+use crate::role::{Backoff, Etl, STARTING};
 use crate::watch::LOOK;
 
 /// A worker that does not end in this time is cut off: what it does after that is
@@ -23,6 +23,8 @@ use crate::watch::LOOK;
 const END_WITHIN: Duration = Duration::from_secs(15);
 /// The group is given so long to hear that a member leaves.
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
+/// Topics that are missing for longer are no matter of a first start.
+const TOPICS_WITHIN: Duration = Duration::from_secs(10);
 const FAMILIES: [Family; 3] = [Family::Beacons, Family::Dead, Family::Overflow];
 
 /// What a worker is given. Clones are the same worker's.
@@ -102,14 +104,26 @@ impl Group {
         let families: Vec<Family> =
             FAMILIES.into_iter().filter(|family| concerns(self.stage, *family)).collect();
         let mut backoff = Backoff::new();
+        let began = Instant::now();
         while !stop.is_stopped() {
             match self.kafka.join(self.stage.group(), &families).await {
                 Ok(membership) => self.follow(Arc::new(membership), stop, work).await,
-                Err(error) => self.etl.health.not_ready(self.stage.name(), error.to_string()),
+                Err(error) => self.not_joined(&error, began),
             }
             if backoff.wait(stop).await {
                 break;
             }
+        }
+    }
+
+    /// At the first start the topics are being made when the groups ask for them.
+    fn not_joined(&self, error: &KafkaError, began: Instant) {
+        let part = self.stage.name();
+        match error {
+            KafkaError::TopicMissing { .. } if began.elapsed() < TOPICS_WITHIN => {
+                self.etl.health.starting(part, format!("it is starting: {error}"));
+            }
+            _ => self.etl.health.not_ready(part, error.to_string()),
         }
     }
 
@@ -175,7 +189,7 @@ impl Group {
             stop: stop.clone(),
             health_part: self.etl.health_part(self.stage, partition),
         };
-        assignment.not_ready("it is starting");
+        self.etl.health.starting(&assignment.health_part, STARTING);
         self.workers.insert(partition, (stop, tokio::spawn(work(assignment))));
     }
 

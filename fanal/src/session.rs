@@ -9,7 +9,6 @@ use fanal_service::config::ListenAddress;
 use fanal_service::secret::Secret;
 use fanal_service::stop::Stop;
 use fanal_storage::clickhouse::ClickHouse;
-use fanal_storage::log::OpenError;
 use http::Method;
 use tokio::task::JoinHandle;
 
@@ -60,10 +59,7 @@ impl Session {
         }
         let parts = match Parts::open(&quiet, bound).await {
             Ok(parts) => parts,
-            Err(error)
-                if matches!(error.downcast_ref(), Some(OpenError::InUse { .. }))
-                    || error.downcast_ref::<InUse>().is_some() =>
-            {
+            Err(error) if InUse::is(&error) => {
                 return Err(error.context(
                     "another process holds the data and does not answer on its admin address; wait until it is ready, or stop it",
                 ));

@@ -37,15 +37,27 @@ impl Health {
 
     /// Reports a state; logs the change.
     pub fn set(&self, part: &str, state: State) {
-        let mut parts = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let before = parts.insert(part.to_owned(), state.clone());
-        drop(parts);
-        if before.as_ref() != Some(&state) {
+        if self.replace(part, &state) {
             match state {
                 State::Ok => tracing::info!(part, "ready"),
                 State::Degraded(reason) => tracing::warn!(part, reason, "ready, but degraded"),
                 State::NotReady(reason) => tracing::warn!(part, reason, "not ready"),
             }
+        }
+    }
+
+    /// Whether the state is another one than before.
+    fn replace(&self, part: &str, state: &State) -> bool {
+        let mut parts = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        parts.insert(part.to_owned(), state.clone()).as_ref() != Some(state)
+    }
+
+    /// Reports a part that is not ready because it has only begun, and says soon how it is:
+    /// nothing that anybody should look after, unlike other reasons.
+    pub fn starting(&self, part: &str, reason: impl Into<String>) {
+        let reason = reason.into();
+        if self.replace(part, &State::NotReady(reason.clone())) {
+            tracing::info!(part, reason, "starting");
         }
     }
 
@@ -86,6 +98,9 @@ mod tests {
     fn one_part_that_is_not_ready_makes_the_process_not_ready() {
         let health = Health::new();
         health.ok("ingest");
+        health.starting("visits", "it is starting");
+        assert!(!health.is_ready(), "a part that starts is not ready yet");
+        health.ok("visits");
         health.not_ready("event_log", "disk full");
         assert!(!health.is_ready());
         health.ok("event_log");

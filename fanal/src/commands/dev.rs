@@ -1,6 +1,6 @@
 //! `fanal dev`: everything on one machine.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::config::Config;
 use crate::exit::Ending;
-use crate::node::{Addresses, Node, make_private_folder};
+use crate::node::{Addresses, Folder, Node, make_private_folder, preflight};
 use crate::output::{Output, table};
 use crate::sample;
 
@@ -51,6 +51,9 @@ pub(crate) struct Arguments {
     /// Create a sample site, send it some traffic over HTTP and show the visits.
     #[arg(long)]
     sample: bool,
+    /// Which visitors the sample has: the same number gives the same visitors and events, on any parts.
+    #[arg(long, value_name = "N", default_value_t = 1, requires = "sample")]
+    seed: u32,
     /// End after the sample's table.
     #[arg(long, requires = "sample")]
     once: bool,
@@ -60,8 +63,10 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> 
     let filter = std::env::var("FANAL_LOG").unwrap_or_else(|_| "info".to_owned());
     let _logs = fanal_service::logs::start(LogFormat::Auto, &filter)?;
     let config = config(arguments)?;
-    config.check().map_err(Ending::WrongUse)?;
+    check(&config, arguments)?;
     super::runtime()?.block_on(async {
+        Folder::is_free(&config.data_dir).await?;
+        make_folder(&config, arguments)?;
         let node = Box::pin(Node::start(config)).await?;
         output.say(&addresses_table(&node.addresses, arguments));
         if !node.until_ready().await {
@@ -70,7 +75,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> 
         output.result("ready", &json!({"ready": true, "addresses": node.addresses}));
         if arguments.sample {
             let sampled = tokio::select! {
-                sampled = sample::run(&node, output) => sampled,
+                sampled = sample::run(&node, arguments.seed, output) => sampled,
                 () = node.stop().stopped() => Ok(()),
             };
             if arguments.once || sampled.is_err() {
@@ -82,48 +87,55 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> 
     })
 }
 
+/// Reads and makes nothing.
 fn config(arguments: &Arguments) -> anyhow::Result<Config> {
-    let dir = &arguments.data_dir;
-    make_private_folder(dir)?;
-    let mut config = Config::dev(dir);
-    let tls = match (&arguments.tls_cert, &arguments.tls_key) {
-        (Some(certificate), Some(key)) => TlsSection { certificate: certificate.clone(), key: key.clone() },
-        _ => {
-            let made = local_certificate(&dir.join("tls"), &arguments.network_domain)?;
-            TlsSection { certificate: made.files.certificate, key: made.files.key }
-        }
-    };
+    let mut config = Config::dev(&arguments.data_dir);
+    let given = given_certificate(arguments);
     if let Some(ingest) = &mut config.ingest {
         ingest.listen = arguments.http;
         ingest.listen_tls = Some(arguments.https);
-        ingest.tls = Some(tls.clone());
+        ingest.tls = given.clone().or(ingest.tls.take());
     }
     if let Some(delivery) = &mut config.delivery {
         delivery.sse_listen = arguments.sse;
-        delivery.sse_tls = Some(tls);
+        delivery.sse_tls = given.or(delivery.sse_tls.take());
     }
     if let Some(admin) = &mut config.admin {
         admin.listen = arguments.admin;
     }
     config.clickhouse.listen = arguments.clickhouse;
-    on_servers(&mut config, arguments.cluster.as_deref())?;
+    config.on_servers_of_folder(arguments.cluster.as_deref())?;
     Ok(config)
 }
 
-/// A folder stays on its servers: what it holds belongs to them.
-fn on_servers(config: &mut Config, named: Option<&Path>) -> anyhow::Result<()> {
-    let kept = config.servers_file();
-    match named {
-        Some(file) => {
-            config.on_cluster(file)?;
-            let temporary = kept.with_extension("tmp");
-            std::fs::copy(file, &temporary)
-                .and_then(|_| std::fs::rename(&temporary, &kept))
-                .with_context(|| format!("cannot write {}", kept.display()))
-        }
-        None if kept.is_file() => config.on_cluster(&kept),
-        None => Ok(()),
+fn given_certificate(arguments: &Arguments) -> Option<TlsSection> {
+    let (certificate, key) = (arguments.tls_cert.clone()?, arguments.tls_key.clone()?);
+    Some(TlsSection { certificate, key })
+}
+
+/// What can be wrong is found before there is a folder.
+fn check(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
+    config.check().map_err(Ending::WrongUse)?;
+    preflight::check(config)?;
+    given_certificate(arguments).as_ref().map_or(Ok(()), preflight::certificate)
+}
+
+/// The folder with what a start needs in it: a certificate, and the file of its servers, since
+/// a folder stays on them: what it holds belongs to them.
+fn make_folder(config: &Config, arguments: &Arguments) -> anyhow::Result<()> {
+    make_private_folder(&config.data_dir)?;
+    if given_certificate(arguments).is_none() {
+        local_certificate(&config.path("tls"), &arguments.network_domain)?;
     }
+    let Some(file) = &arguments.cluster else { return Ok(()) };
+    let kept = config.servers_file();
+    if kept.is_file() && std::fs::read(&kept).ok() != std::fs::read(file).ok() {
+        tracing::warn!(file = %file.display(), "other servers or settings than at the last start of this folder");
+    }
+    let temporary = kept.with_extension("tmp");
+    std::fs::copy(file, &temporary)
+        .and_then(|_| std::fs::rename(&temporary, &kept))
+        .with_context(|| format!("cannot write {}", kept.display()))
 }
 
 fn addresses_table(addresses: &Addresses, arguments: &Arguments) -> String {

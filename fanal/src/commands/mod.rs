@@ -71,10 +71,7 @@ impl Installation {
             (Some(file), _) => Config::read(file),
             (None, Some(dir)) if dir.is_dir() => {
                 let mut config = Config::dev(dir);
-                let servers = config.servers_file();
-                if servers.is_file() {
-                    config.on_cluster(&servers)?;
-                }
+                config.on_servers_of_folder(None)?;
                 Ok(config)
             }
             (None, Some(dir)) => anyhow::bail!(

@@ -5,6 +5,7 @@
 
 mod defaults;
 mod dev;
+mod folder;
 mod http;
 mod install;
 mod rules;
@@ -306,7 +307,7 @@ impl Config {
     }
 
     /// Takes the servers of a file in place of embedded parts.
-    pub(crate) fn on_cluster(&mut self, file: &Path) -> anyhow::Result<()> {
+    fn on_cluster(&mut self, file: &Path) -> anyhow::Result<()> {
         let bad = |text: String| Ending::BadConfiguration(text);
         let cluster: Cluster = fanal_service::config::read(file).map_err(|error| bad(error.to_string()))?;
         let Cluster { event_log, archive, clickhouse, profiles, catalogue, spool } = cluster;

@@ -1,10 +1,7 @@
 //! The event log of a process: embedded, or Kafka with a spool before it.
 
-use std::fs::File;
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
 use fanal_etl::log::EventLogs;
 use fanal_ingest::spool::Spooled;
 use fanal_kafka::{Kafka, KafkaLog};
@@ -25,8 +22,6 @@ pub(super) struct OpenLog {
     writer: Writer,
     draining: Option<JoinHandle<()>>,
     stop: Stop,
-    /// Nobody else uses the data folder meanwhile. The embedded log has a lock of its own.
-    _folder: Option<File>,
 }
 
 /// Where the collector appends.
@@ -66,7 +61,6 @@ impl OpenLog {
                     logs: EventLogs::Embedded(log),
                     draining: None,
                     stop: stop.clone(),
-                    _folder: None,
                 })
             }
             EventLogKind::Kafka => Self::on_kafka(config, health, stop).await,
@@ -75,7 +69,6 @@ impl OpenLog {
 
     async fn on_kafka(config: &Config, health: &Health, stop: &Stop) -> anyhow::Result<Self> {
         fanal_kafka::describe();
-        let folder = lock(&config.data_dir)?;
         let kafka = Kafka::open(config.event_log.kafka.clone())?;
         tokio::spawn(prepare(kafka.clone(), health.clone(), stop.clone()));
         let (writer, draining) = match &config.ingest {
@@ -92,13 +85,7 @@ impl OpenLog {
                 (Writer::Spooled(spooled), Some(tokio::spawn(async move { drain.run(stop).await })))
             }
         };
-        Ok(Self {
-            logs: EventLogs::Kafka(kafka),
-            writer,
-            draining,
-            stop: stop.clone(),
-            _folder: Some(folder),
-        })
+        Ok(Self { logs: EventLogs::Kafka(kafka), writer, draining, stop: stop.clone() })
     }
 
     pub(super) fn logs(&self) -> &EventLogs {
@@ -132,33 +119,3 @@ async fn prepare(kafka: Kafka, health: Health, stop: Stop) {
     }
     health.ok(PART);
 }
-
-fn lock(dir: &Path) -> anyhow::Result<File> {
-    let path = dir.join("lock");
-    let file = File::create(&path).with_context(|| format!("cannot make {}", path.display()))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(InUse { dir: dir.display().to_string() }.into()),
-        Err(std::fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("cannot lock {}", path.display()))
-        }
-    }
-}
-
-/// The data folder belongs to a running process.
-#[derive(Debug)]
-pub(crate) struct InUse {
-    dir: String,
-}
-
-impl std::fmt::Display for InUse {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "the data folder {} is in use by another process; stop it, or name another folder",
-            self.dir
-        )
-    }
-}
-
-impl std::error::Error for InUse {}

@@ -6,10 +6,12 @@
 //! accepted is finished: listeners, then etl, then the tables.
 
 mod clickhouse;
+mod folder;
 mod internal;
 mod listeners;
 mod log;
 mod parts;
+pub(crate) mod preflight;
 mod stores;
 mod take_over;
 
@@ -22,9 +24,9 @@ use fanal_service::supervisor::Supervisor;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
+pub(crate) use folder::{Folder, InUse};
 pub(crate) use internal::{CATCH_UP_PATH, PROGRESS_PATH, REBUILD_PATH, RebuildOrder, RebuildOutcome, Stages};
 pub(crate) use listeners::{Addresses, Handed, host_name};
-pub(crate) use log::InUse;
 pub(crate) use parts::{Parts, RUNNING, make_private_folder, open_catalogue};
 pub(crate) use stores::archive_store;
 
@@ -56,6 +58,13 @@ impl Node {
 
     /// The same on sockets that the supervisor handed over, where it did.
     pub(crate) async fn start_on(config: Config, handed: Handed) -> anyhow::Result<Self> {
+        preflight::check(&config)?;
+        preflight::certificates(&config)?;
+        // A port may be in use by the very process that has the folder: then the folder is what
+        // to say. Whoever takes over waits for it later.
+        if !config.http.take_over {
+            Folder::is_free(&config.data_dir).await?;
+        }
         take_over::allow_many_files();
         let supervisor = Arc::new(Supervisor::from_environment());
         let stop = Stop::new();

@@ -18,6 +18,7 @@ use fanal_storage::log::wall_clock;
 use tokio::task::JoinHandle;
 
 use super::clickhouse::Embedded;
+use super::folder::Folder;
 use super::listeners::Addresses;
 use super::log::{OpenLog, Writer};
 use super::stores::Stores;
@@ -38,18 +39,20 @@ pub(crate) struct Parts {
     running: PathBuf,
     embedded: Option<Embedded>,
     following: Stop,
+    /// Given back after all others.
+    _folder: Folder,
 }
 
 impl Parts {
     /// Opens all parts; `clickhouse` is where the embedded engine is to listen.
     pub(crate) async fn open(config: &Config, clickhouse: Option<TcpListener>) -> anyhow::Result<Self> {
         make_private_folder(&config.data_dir)?;
+        let folder = Folder::take(&config.data_dir).await?;
         let metrics = Metrics::install()?;
         fanal_etl::describe();
         fanal_profiles::describe_metrics();
         let health = Health::new();
         let following = Stop::new();
-        // First of all: it holds the lock of the folder.
         let log = OpenLog::open(config, &health, &following).await?;
         let stores = Stores::open(config)?;
         let catalogue = open_catalogue(config).await?;
@@ -79,7 +82,18 @@ impl Parts {
         let (followed, stop) = (catalogue.clone(), following.clone());
         tokio::spawn(async move { followed.follow(stop.stopped()).await });
         let running = config.path(RUNNING);
-        Ok(Self { log, catalogue, imports, etl, health, metrics, running, embedded, following })
+        Ok(Self {
+            log,
+            catalogue,
+            imports,
+            etl,
+            health,
+            metrics,
+            running,
+            embedded,
+            following,
+            _folder: folder,
+        })
     }
 
     /// Where the collector appends.

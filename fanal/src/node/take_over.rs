@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fanal_service::stop::Stop;
-use fanal_storage::log::OpenError;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use tokio::time::Instant;
 
+use super::folder::InUse;
 use super::listeners::{Addresses, Bound};
-use super::log::InUse;
 use super::parts::{Parts, RUNNING};
 use crate::config::Config;
 
@@ -38,7 +37,7 @@ pub(super) async fn open(config: &Config, bound: &Bound, stop: &Stop) -> anyhow:
     let mut was_told = false;
     loop {
         match Parts::open(config, bound.clickhouse()).await {
-            Err(error) if config.http.take_over && is_in_use(&error) && Instant::now() < until => {
+            Err(error) if config.http.take_over && InUse::is(&error) && Instant::now() < until => {
                 if !was_told {
                     tell_to_stop(&config.path(RUNNING))?;
                     was_told = true;
@@ -51,10 +50,6 @@ pub(super) async fn open(config: &Config, bound: &Bound, stop: &Stop) -> anyhow:
             () = stop.stopped() => anyhow::bail!("stopped while waiting for the process to be replaced"),
         }
     }
-}
-
-fn is_in_use(error: &anyhow::Error) -> bool {
-    error.is::<InUse>() || matches!(error.downcast_ref(), Some(OpenError::InUse { .. }))
 }
 
 fn tell_to_stop(running: &Path) -> anyhow::Result<()> {

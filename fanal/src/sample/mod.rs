@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::client;
 use crate::node::Node;
 use crate::output::{Output, table};
+use traffic::Draw;
 
 const SITE: &str = "sample";
 const CONFIGURATION: &str = include_str!("configuration.json");
@@ -30,7 +31,7 @@ struct VariationRow {
 }
 
 /// Creates the site, sends the traffic, waits for it and prints the table.
-pub(crate) async fn run(node: &Node, output: &Output) -> anyhow::Result<()> {
+pub(crate) async fn run(node: &Node, seed: u32, output: &Output) -> anyhow::Result<()> {
     let admin = node.addresses.admin.context("the sample needs the admin API")?.to_string();
     let http = node.addresses.http.context("the sample needs the collector")?.to_string();
     let token = Secret::load(&node.admin_token_file())?;
@@ -41,12 +42,17 @@ pub(crate) async fn run(node: &Node, output: &Output) -> anyhow::Result<()> {
     client::send(&admin, Method::PUT, &format!("{site}/sdk-configuration"), Some(&token), CONFIGURATION)
         .await?
         .success("publishing the sample's configuration")?;
-    let sent = traffic::send(&http, SITE).await?;
+    let draw = Draw { seed, round: rounds_before(node, seed).await? };
+    let sent = traffic::send(&http, SITE, draw).await?;
     output.say(&format!(
-        "sent {} events of {} visitors in {} requests to http://{http}/visit/events?siteCode={SITE}",
-        sent.events, sent.visitors, sent.requests
+        "sent {} events of {} visitors in {} requests to http://{http}/visit/events?siteCode={SITE}\n\
+         seed {seed}, round {} on this data: the same events wherever they are sent; --seed N sends others",
+        sent.events,
+        sent.visitors,
+        sent.requests,
+        draw.round + 1
     ));
-    wait_until_visible(node, &sent).await?;
+    wait_until_visible(node, draw, sent.events).await?;
     let rows = by_variation(node).await?;
     let cells: Vec<Vec<String>> = rows
         .iter()
@@ -77,28 +83,41 @@ pub(crate) async fn run(node: &Node, output: &Output) -> anyhow::Result<()> {
         .collect();
     output.result(
         &format!("\nvisits per variation of experiment {}\n{}", traffic::EXPERIMENT, table(&header, &cells)),
-        &json!({"experiment_id": traffic::EXPERIMENT, "variations": values}),
+        &json!({
+            "experiment_id": traffic::EXPERIMENT, "seed": seed, "round": draw.round + 1, "variations": values,
+        }),
     );
     Ok(())
 }
 
-async fn wait_until_visible(node: &Node, sent: &traffic::Sent) -> anyhow::Result<()> {
+/// How many times the tables have seen this seed: each time has visitors of its own, so that
+/// nothing is taken for a repetition.
+async fn rounds_before(node: &Node, seed: u32) -> anyhow::Result<u64> {
+    let prefix = Draw::prefix_of(seed);
+    let sql = format!(
+        "SELECT toUInt64(uniqExact(substring(visitor_code, {}, 4))) FROM visits \
+         WHERE site_code = '{SITE}' AND startsWith(visitor_code, '{prefix}')",
+        prefix.len() + 1
+    );
+    Ok(node.parts.etl.clickhouse().fetch_one("count the sample's rounds", &sql).await?)
+}
+
+async fn wait_until_visible(node: &Node, draw: Draw, events: u64) -> anyhow::Result<()> {
     let clickhouse = node.parts.etl.clickhouse();
     // A flush writes events first: the visits are what is shown.
     let sql = format!(
         "SELECT toUInt64(sum(event_count)) FROM visits WHERE site_code = '{SITE}' AND startsWith(visitor_code, '{}')",
-        sent.visitor_prefix
+        draw.prefix()
     );
     let began = Instant::now();
     loop {
         let seen: u64 = clickhouse.fetch_one("count the sample's visits", &sql).await?;
-        if seen >= sent.events {
+        if seen >= events {
             return Ok(());
         }
         anyhow::ensure!(
             began.elapsed() < VISIBLE_TIMEOUT,
-            "only {seen} of {} events are visible after {} s; `fanal doctor` says where they stopped",
-            sent.events,
+            "only {seen} of {events} events are visible after {} s; `fanal doctor` says where they stopped",
             VISIBLE_TIMEOUT.as_secs()
         );
         tokio::time::sleep(POLL).await;

@@ -1,8 +1,10 @@
 //! Visitors of the sample shop: the lines that a back-end SDK would send.
+//!
+//! What must stay true: lines are a function of the seed and of the round, so that what
+//! two runs make of them can be compared.
 
 use std::fmt::Write;
 
-use fanal_service::secret::random_bytes;
 use http::Method;
 
 use crate::client;
@@ -14,43 +16,71 @@ const VISITORS: u64 = 400;
 /// SDKs gather the lines of a second; here of so many visitors.
 const VISITORS_PER_REQUEST: u64 = 20;
 
+/// Which traffic: the same for the same numbers.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Draw {
+    pub(super) seed: u32,
+    /// How many times this seed was sent here before.
+    pub(super) round: u64,
+}
+
 /// What was sent and acknowledged.
 pub(super) struct Sent {
-    pub(super) visitor_prefix: String,
     pub(super) visitors: u64,
     pub(super) events: u64,
     pub(super) requests: u64,
 }
 
-/// A small generator: the traffic is random, and needs no secrets.
+impl Draw {
+    /// How all visitor codes of a seed begin.
+    pub(super) fn prefix_of(seed: u32) -> String {
+        format!("{seed:08x}")
+    }
+
+    /// How the visitor codes of this round begin.
+    pub(super) fn prefix(self) -> String {
+        format!("{}{:04x}", Self::prefix_of(self.seed), self.round)
+    }
+
+    fn dice(self) -> Dice {
+        Dice((u64::from(self.seed) << 32) ^ self.round)
+    }
+
+    /// The bodies of all requests, with the number of their lines.
+    fn bodies(self) -> Vec<(String, u64)> {
+        let (mut dice, prefix) = (self.dice(), self.prefix());
+        let of_request = |first: u64| {
+            let (mut body, mut events) = (String::new(), 0);
+            for visitor in first..first + VISITORS_PER_REQUEST {
+                events += visit(&mut body, &mut dice, &format!("{prefix}{visitor:04x}"));
+            }
+            body.truncate(body.trim_end().len());
+            (body, events)
+        };
+        (0..VISITORS / VISITORS_PER_REQUEST).map(|n| n * VISITORS_PER_REQUEST).map(of_request).collect()
+    }
+}
+
+/// A small generator (SplitMix64): neighbouring seeds give traffic that has nothing in common.
 struct Dice(u64);
 
 impl Dice {
     fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (mixed ^ (mixed >> 31)) % n
     }
 }
 
-pub(super) async fn send(http: &str, site: &str) -> anyhow::Result<Sent> {
-    let seed = u64::from_le_bytes(random_bytes::<8>()?) | 1;
-    let mut dice = Dice(seed);
-    let mut sent =
-        Sent { visitor_prefix: format!("{:08x}", seed >> 32), visitors: 0, events: 0, requests: 0 };
+pub(super) async fn send(http: &str, site: &str, draw: Draw) -> anyhow::Result<Sent> {
     let path =
         format!("/visit/events?siteCode={site}&sdkName=SAMPLE&sdkVersion={}", env!("CARGO_PKG_VERSION"));
-    while sent.visitors < VISITORS {
-        let mut body = String::new();
-        for _ in 0..VISITORS_PER_REQUEST {
-            let visitor = format!("{}{:08x}", sent.visitor_prefix, sent.visitors);
-            sent.events += visit(&mut body, &mut dice, &visitor);
-            sent.visitors += 1;
-        }
-        client::send(http, Method::POST, &path, None, body.trim_end().to_owned())
-            .await?
-            .success("the sample's traffic")?;
+    let mut sent = Sent { visitors: VISITORS, events: 0, requests: 0 };
+    for (body, events) in draw.bodies() {
+        client::send(http, Method::POST, &path, None, body).await?.success("the sample's traffic")?;
+        sent.events += events;
         sent.requests += 1;
     }
     Ok(sent)
@@ -78,4 +108,35 @@ fn visit(body: &mut String, dice: &mut Dice, visitor: &str) -> u64 {
         line(body, dice, &format!("eventType=conversion&goalId={GOAL}&revenue={revenue}.50&negative=false"));
     }
     events
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn the_same_seed_and_round_give_the_same_lines_and_others_share_no_visitor_and_no_nonce() {
+        let lines = |seed, round| -> Vec<String> {
+            let bodies = Draw { seed, round }.bodies();
+            let lines: Vec<String> =
+                bodies.iter().flat_map(|(body, _)| body.lines().map(str::to_owned)).collect();
+            assert_eq!(lines.len() as u64, bodies.iter().map(|(_, events)| events).sum::<u64>());
+            lines
+        };
+        assert_eq!(lines(1, 0), lines(1, 0));
+        let words = |seed, round| -> HashSet<String> {
+            let ends = |line: &String| {
+                let (nonce, rest) = line.split_once('&').unwrap();
+                [nonce.to_owned(), rest.rsplit_once('&').unwrap().1.to_owned()]
+            };
+            lines(seed, round).iter().flat_map(ends).collect()
+        };
+        let first = words(1, 0);
+        assert_eq!(first.len(), lines(1, 0).len() + usize::try_from(VISITORS).unwrap());
+        for other in [words(1, 1), words(2, 0), words(0, 1)] {
+            assert_eq!(first.intersection(&other).count(), 0);
+        }
+    }
 }

@@ -11,7 +11,7 @@ use thiserror::Error;
 
 use super::pattern::Pattern;
 use super::quota::{Quotas, Rate};
-use super::{Rule, Rules};
+use super::{Rule, Rules, typed};
 use crate::metrics;
 
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -28,6 +28,8 @@ const NANOS: f64 = 1e9;
 pub enum RulesError {
     #[error("cannot read {path}: {source}; make it readable for this user, or remove it for no rules")]
     Read { path: String, source: std::io::Error },
+    #[error("{path} is not there; give the path of a file of rules")]
+    Missing { path: String },
     #[error("{path} has more than {FILE_BYTES_MAX} bytes; write fewer rules")]
     TooLong { path: String },
     #[error("{path}: {message}")]
@@ -37,9 +39,9 @@ pub enum RulesError {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "typed::entries")]
     quota: Vec<QuotaEntry>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "typed::entries")]
     rule: Vec<RuleEntry>,
 }
 
@@ -47,9 +49,11 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct QuotaEntry {
     /// `*` for each site that has none of its own.
+    #[serde(deserialize_with = "typed::text")]
     site: String,
+    #[serde(deserialize_with = "typed::number")]
     lines_per_s: f64,
-    #[serde(default = "burst_s")]
+    #[serde(default = "burst_s", deserialize_with = "typed::number")]
     burst_s: f64,
 }
 
@@ -60,22 +64,28 @@ fn burst_s() -> f64 {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RuleEntry {
+    #[serde(deserialize_with = "typed::text")]
     name: String,
+    #[serde(default, deserialize_with = "typed::optional_text")]
     site: Option<String>,
     addresses: Option<Networks>,
+    #[serde(default, deserialize_with = "typed::optional_text")]
     user_agent: Option<String>,
+    #[serde(default, deserialize_with = "typed::optional_text")]
     event: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "typed::number")]
     keep: f64,
 }
 
 impl Rules {
-    /// Reads the file; one that is not there has no rules.
-    pub(super) fn read(path: &Path) -> Result<Self, RulesError> {
+    /// Reads the file, if it is there.
+    pub(super) fn read(path: &Path) -> Result<Option<Self>, RulesError> {
         let shown = || path.display().to_string();
         let file = match std::fs::File::open(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             Err(source) => return Err(RulesError::Read { path: shown(), source }),
         };
         let mut text = String::new();
@@ -84,12 +94,15 @@ impl Rules {
         if text.len() as u64 > FILE_BYTES_MAX {
             return Err(RulesError::TooLong { path: shown() });
         }
-        Self::parse(&text).map_err(|message| RulesError::Wrong { path: shown(), message })
+        match Self::parse(&text) {
+            Ok(rules) => Ok(Some(rules)),
+            Err(message) => Err(RulesError::Wrong { path: shown(), message }),
+        }
     }
 
     /// The rules of a file's text, or what is wrong with it.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        let file: File = typed::read(text)?;
         if file.rule.len() > RULES_MAX || file.quota.len() > QUOTAS_MAX {
             return Err(format!("at most {RULES_MAX} rules and {QUOTAS_MAX} quotas are possible"));
         }

@@ -9,6 +9,7 @@
 mod file;
 mod pattern;
 mod quota;
+mod typed;
 mod watch;
 
 use std::collections::HashMap;
@@ -36,6 +37,13 @@ impl RulesHandle {
     pub(crate) fn load(&self) -> arc_swap::Guard<Arc<Rules>> {
         self.0.load()
     }
+}
+
+/// What a file of rules holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RulesCount {
+    pub quotas: usize,
+    pub kill_rules: usize,
 }
 
 /// One version of the file.
@@ -90,6 +98,11 @@ pub(crate) enum Refused {
 impl Rules {
     pub(crate) fn is_empty(&self) -> bool {
         self.quotas.is_empty() && self.of_all.is_empty() && self.of_site.is_empty()
+    }
+
+    fn count(&self) -> RulesCount {
+        let of_site: usize = self.of_site.values().map(Vec::len).sum();
+        RulesCount { quotas: self.quotas.len(), kill_rules: of_site + self.of_all.len() }
     }
 
     fn of<'s>(&'s self, site_code: &str) -> impl Iterator<Item = &'s Rule> + Clone + use<'s> {

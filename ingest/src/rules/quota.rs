@@ -95,6 +95,11 @@ impl Quotas {
         self.named.is_empty() && self.every.is_none()
     }
 
+    /// Those of the file; one for all other sites counts as one.
+    pub(super) fn len(&self) -> usize {
+        self.named.len() + usize::from(self.every.is_some())
+    }
+
     pub(super) fn admit(&self, site_code: &str, now_ns: u64) -> Result<(), Refused> {
         self.account(site_code).map_or(Ok(()), |account| account.admit(now_ns))
     }

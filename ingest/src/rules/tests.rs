@@ -109,6 +109,40 @@ fn a_file_that_cannot_work_is_refused_with_what_is_wrong() {
     }
 }
 
+#[test]
+fn a_value_of_the_wrong_kind_is_refused_with_its_line_its_key_and_what_is_expected() {
+    let cases = [
+        ("[[quota]]\nsite = 's'\nlines_per_s = '9'", "line 3, key `quota.lines_per_s`", "such as 100 or 0.5"),
+        ("[[quota]]\nsite = 5\nlines_per_s = 9", "line 2, key `quota.site`", "text in quotes"),
+        ("[quota]\nsite = 's'\nlines_per_s = 9", "line 1, key `quota`", "[[quota]]"),
+        ("[[quota]]\nsite = 's'", "line 1, key `quota`", "missing field `lines_per_s`"),
+        ("# a\n[[rule]]\nname = 'a'\naddresses = '10.0.0.0/8'", "line 4, key `rule.addresses`", "a list"),
+        ("[[rule]]\nname = 'a'\nsite = 's'\nkeep = true", "line 4, key `rule.keep`", "a number"),
+        ("[[rule]]\nname = 'a'\nevent = ['page']", "line 3, key `rule.event`", "text in quotes"),
+        ("[[rule]]\nname = 'a'\nevnt = 'page'", "line 3, key `rule.evnt`", "`event`"),
+        ("[[rule]\nname = 'a'", "line 1", ""),
+    ];
+    for (text, place, expected) in cases {
+        let problem = Rules::parse(text).unwrap_err();
+        assert!(problem.starts_with(place) && problem.contains(expected), "{text}: {problem}");
+        assert!(!problem.contains('\n') && !problem.contains("f64"), "{text}: {problem}");
+    }
+}
+
+#[test]
+fn a_file_is_checked_without_taking_it_and_must_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rules.toml");
+    let missing = RulesHandle::check(&path).unwrap_err().to_string();
+    assert!(missing.contains("rules.toml is not there"), "{missing}");
+    assert!(RulesHandle::read(&path).unwrap().load().is_empty(), "no file, no rules");
+    let quota = |site: &str| format!("[[quota]]\nsite = '{site}'\nlines_per_s = 1\n");
+    let rule = |name: &str| format!("[[rule]]\nname = '{name}'\nsite = 's'\n");
+    let for_all = "[[rule]]\nname = 'all'\nevent = 'page'\n".to_owned();
+    std::fs::write(&path, [quota("s"), quota("*"), rule("a"), rule("b"), for_all].concat()).unwrap();
+    assert_eq!(RulesHandle::check(&path).unwrap(), RulesCount { quotas: 2, kill_rules: 3 });
+}
+
 #[tokio::test]
 async fn a_changed_file_is_in_force_within_seconds_and_a_wrong_one_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();

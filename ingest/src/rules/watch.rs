@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fanal_service::stop::Stop;
 
-use super::{Rules, RulesError, RulesHandle};
+use super::{Rules, RulesCount, RulesError, RulesHandle};
 use crate::metrics;
 
 /// How often the file is looked at.
@@ -32,11 +32,20 @@ impl RulesHandle {
         Ok(handle)
     }
 
-    fn replace(&self, path: &Path) -> Result<(), RulesError> {
-        let mut rules = Rules::read(path)?;
+    /// What a file holds that is to become the rules. Unlike for [`Self::read`], it must be there.
+    pub fn check(path: &Path) -> Result<RulesCount, RulesError> {
+        let missing = || RulesError::Missing { path: path.display().to_string() };
+        Rules::read(path)?.map(|rules| rules.count()).ok_or_else(missing)
+    }
+
+    /// What is in force now; none where there is no file.
+    fn replace(&self, path: &Path) -> Result<Option<RulesCount>, RulesError> {
+        let read = Rules::read(path)?;
+        let count = read.as_ref().map(Rules::count);
+        let mut rules = read.unwrap_or_default();
         rules.go_on_from(&self.0.load());
         self.0.store(Arc::new(rules));
-        Ok(())
+        Ok(count)
     }
 
     /// Reads the file again when it has changed and two looks find the same, so that a file
@@ -70,8 +79,12 @@ impl RulesHandle {
         let result = self.replace(path);
         metrics::rules_are_stale(result.is_err());
         match result {
-            Ok(()) => {
-                tracing::info!(file = %path.display(), "rules of the collector are in force");
+            Ok(Some(RulesCount { quotas, kill_rules })) => {
+                tracing::info!(file = %path.display(), quotas, kill_rules, "rules of the collector are in force");
+                true
+            }
+            Ok(None) => {
+                tracing::info!(file = %path.display(), "no file of rules: no quotas and no kill rules");
                 true
             }
             Err(error) => {

@@ -16,6 +16,7 @@ pub(crate) mod metrics;
 mod pieces;
 mod room;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ use std::time::{Duration, Instant};
 use fanal_service::health::{Health, State};
 use fanal_storage::log::{
     AppendError, Appended, Batch, Clock, EventLog, Log, LogConfig, LogHealth, OpenError, PositionError,
-    ReadError, Topic,
+    ReadError, Topic, Waiting,
 };
 use thiserror::Error;
 use tokio::sync::Notify;
@@ -32,6 +33,11 @@ pub use config::{SpoolConfig, SpoolConfigProblem, SpoolSettings};
 pub use drain::Drain;
 
 use room::{NoRoom, Room};
+
+/// What waits in the spool of a folder, whether its process runs or not.
+pub fn waiting(dir: &Path) -> std::io::Result<Waiting> {
+    fanal_storage::log::waiting(dir, CONSUMER)
+}
 
 /// The part of readiness that the spool reports.
 const HEALTH_PART: &str = "spool";

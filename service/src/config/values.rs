@@ -130,14 +130,31 @@ impl Networks {
 
 impl<'de> Deserialize<'de> for Networks {
     fn deserialize<D: Deserializer<'de>>(de: D) -> Result<Self, D::Error> {
-        let read = |text: &String| {
-            text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
-                let shown: String = text.chars().take(60).collect();
-                D::Error::custom(format!("`{shown}` is not a network: write it as `10.0.0.0/8` or `::1`"))
-            })
-        };
-        Vec::<String>::deserialize(de)?.iter().map(read).collect::<Result<_, _>>().map(Self)
+        struct List;
+        impl<'de> serde::de::Visitor<'de> for List {
+            type Value = Networks;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of networks, such as [\"10.0.0.0/8\", \"::1\"]")
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut list: A) -> Result<Networks, A::Error> {
+                let mut networks = Vec::new();
+                while let Some(text) = list.next_element::<String>()? {
+                    networks.push(network(&text).map_err(A::Error::custom)?);
+                }
+                Ok(Networks(networks))
+            }
+        }
+        de.deserialize_seq(List)
     }
+}
+
+fn network(text: &str) -> Result<IpNet, String> {
+    text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)).map_err(|_| {
+        let shown: String = text.chars().take(60).collect();
+        format!("`{shown}` is not a network: write it as `10.0.0.0/8` or `::1`")
+    })
 }
 
 impl Serialize for Networks {
@@ -178,5 +195,9 @@ mod tests {
         }
         assert!(!section.trusted.contains("11.0.0.1".parse().unwrap()));
         assert!(toml::from_str::<Section>("trusted = [\"10.0.0.0/99\"]").is_err());
+        let Err(no_list) = toml::from_str::<Section>("trusted = \"10.0.0.0/8\"") else {
+            panic!("no list was read")
+        };
+        assert!(no_list.message().contains("a list of networks, such as"), "{no_list}");
     }
 }

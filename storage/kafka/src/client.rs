@@ -4,7 +4,7 @@ use std::fs;
 use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -87,17 +87,46 @@ pub(crate) fn millis(duration: Duration) -> String {
 
 /// The last error of one client or of several; empty again once something worked.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct LastError(Arc<Mutex<Option<String>>>);
+pub(crate) struct LastError(Arc<Mutex<Option<Trouble>>>);
+
+#[derive(Debug)]
+struct Trouble {
+    text: String,
+    since: Instant,
+    /// Said once, not with each try.
+    is_said: bool,
+}
+
+/// What brokers and topics that have only begun answer for less than this time.
+const EARLY: Duration = Duration::from_secs(5);
 
 impl LastError {
     pub(crate) fn set(&self, error: &dyn std::fmt::Display) {
+        self.note(error, Duration::ZERO);
+    }
+
+    /// As [`Self::set`], for what is common while brokers or topics have only begun: worth a
+    /// warning where it lasts.
+    pub(crate) fn set_early(&self, error: &dyn std::fmt::Display) {
+        self.note(error, EARLY);
+    }
+
+    fn note(&self, error: &dyn std::fmt::Display, patience: Duration) {
         let text = error.to_string();
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // Said once, not with each try.
-        if last.is_none() {
-            tracing::warn!(error = %text, "kafka client has trouble and tries again");
+        let is_new = last.is_none();
+        let trouble = last.get_or_insert_with(|| Trouble {
+            text: String::new(),
+            since: Instant::now(),
+            is_said: false,
+        });
+        trouble.text = text;
+        if !trouble.is_said && trouble.since.elapsed() >= patience {
+            trouble.is_said = true;
+            tracing::warn!(error = %trouble.text, "kafka client has trouble and tries again");
+        } else if is_new {
+            tracing::info!(error = %trouble.text, "kafka client waits and tries again");
         }
-        *last = Some(text);
     }
 
     /// As a client reports it. That all brokers are down follows each error that says
@@ -112,13 +141,27 @@ impl LastError {
 
     pub(crate) fn clear(&self) {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if last.take().is_some() {
+        if last.take().is_some_and(|trouble| trouble.is_said) {
             tracing::info!("kafka client works again");
         }
     }
 
     pub(crate) fn get(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        last.as_ref().map(|trouble| trouble.text.clone())
+    }
+
+    #[cfg(test)]
+    fn is_said(&self) -> bool {
+        self.0.lock().unwrap().as_ref().is_some_and(|trouble| trouble.is_said)
+    }
+
+    /// As if the trouble had begun so much earlier.
+    #[cfg(test)]
+    fn age(&self, by: Duration) {
+        if let Some(trouble) = &mut *self.0.lock().unwrap() {
+            trouble.since -= by;
+        }
     }
 }
 
@@ -180,5 +223,26 @@ impl<T: Send> Drop for Elsewhere<T> {
         if let Err(error) = spawned {
             tracing::warn!(%error, "kafka client was closed in place");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_common_at_a_start_is_a_warning_only_where_it_lasts() {
+        let errors = LastError::default();
+        errors.set_early(&"no coordinator yet");
+        assert_eq!(errors.get().as_deref(), Some("no coordinator yet"));
+        assert!(!errors.is_said());
+        errors.age(EARLY);
+        errors.set_early(&"still no coordinator");
+        assert!(errors.is_said());
+        errors.clear();
+        assert_eq!(errors.get(), None);
+        errors.set_early(&"no coordinator yet");
+        errors.set(&"connection refused");
+        assert!(errors.is_said(), "another trouble is said at once");
     }
 }

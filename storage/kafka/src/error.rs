@@ -25,6 +25,11 @@ pub enum KafkaError {
         "Kafka does not answer ({what}): {detail}; check event_log.kafka.brokers, that the brokers run, and tls and sasl"
     )]
     Unreachable { what: &'static str, detail: String },
+    /// Whoever made this client is making it, or says why it cannot.
+    #[error(
+        "topic `{topic}` is not there yet; it is made as soon as the brokers allow it, see the part `kafka`"
+    )]
+    TopicMissing { topic: String },
     #[error("cannot make topic `{topic}`: {detail}; let an operator make it, or give the user the right to")]
     Create { topic: String, detail: String },
     #[error(

@@ -94,10 +94,7 @@ impl Kafka {
         });
         match missing.await? {
             None => Ok(()),
-            Some(topic) => {
-                let detail = format!("`{topic}` is not there yet");
-                Err(KafkaError::Unreachable { what: "topics", detail })
-            }
+            Some(topic) => Err(KafkaError::TopicMissing { topic }),
         }
     }
 

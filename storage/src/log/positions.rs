@@ -104,6 +104,15 @@ pub(super) fn load(dir: &Path) -> Result<BTreeMap<String, u64>, PositionError> {
     Ok(known)
 }
 
+/// The position of one consumer, read beside whoever writes it.
+pub(super) fn peek(dir: &Path, consumer: &str) -> io::Result<Option<u64>> {
+    match fs::read_to_string(dir.join(consumer)) {
+        Ok(text) => Ok(parse(&text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 fn store(dir: &Path, consumer: &str, offset: u64) -> io::Result<()> {
     let temporary = dir.join(format!("{consumer}.tmp"));
     let crc = crc32fast::hash(offset.to_string().as_bytes());

@@ -12,3 +12,4 @@ mod protocol;
 mod proxy;
 mod sdk;
 mod stack;
+mod starts;

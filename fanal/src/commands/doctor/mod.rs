@@ -2,6 +2,7 @@
 
 mod checks;
 mod servers;
+mod spool;
 mod walk;
 
 use clap::Args;
@@ -30,16 +31,30 @@ pub(crate) struct Arguments {
 pub(crate) struct Finding {
     pub(crate) what: &'static str,
     pub(crate) is_good: bool,
+    /// Good, but somebody should look.
+    pub(crate) is_warning: bool,
     pub(crate) detail: String,
 }
 
 impl Finding {
     pub(crate) fn good(what: &'static str, detail: impl Into<String>) -> Self {
-        Self { what, is_good: true, detail: detail.into() }
+        Self { what, is_good: true, is_warning: false, detail: detail.into() }
     }
 
     pub(crate) fn bad(what: &'static str, detail: impl Into<String>) -> Self {
-        Self { what, is_good: false, detail: detail.into() }
+        Self { what, is_good: false, is_warning: false, detail: detail.into() }
+    }
+
+    pub(crate) fn warning(what: &'static str, detail: impl Into<String>) -> Self {
+        Self { what, is_good: true, is_warning: true, detail: detail.into() }
+    }
+
+    fn verdict(&self) -> &'static str {
+        match (self.is_good, self.is_warning) {
+            (false, _) => "BAD",
+            (true, true) => "WARN",
+            (true, false) => "good",
+        }
     }
 }
 
@@ -52,10 +67,7 @@ pub(crate) fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> 
     let findings = super::runtime()?.block_on(examine(config));
     let rows: Vec<Vec<String>> = findings
         .iter()
-        .map(|finding| {
-            let verdict = if finding.is_good { "good" } else { "BAD" };
-            vec![finding.what.to_owned(), verdict.to_owned(), finding.detail.clone()]
-        })
+        .map(|finding| vec![finding.what.to_owned(), finding.verdict().to_owned(), finding.detail.clone()])
         .collect();
     let is_healthy = findings.iter().all(|finding| finding.is_good);
     output.result(

@@ -4,12 +4,10 @@
 //! keyspace of profiles). What must stay true: every question ends within a bound, and
 //! one server that is away hides nothing about the others.
 
-use std::path::Path;
 use std::time::Duration;
 
 use fanal_hdfs::HdfsStore;
 use fanal_kafka::{Difference, Kafka, KafkaConfig};
-use fanal_model::ByteSize;
 use fanal_profiles::{ProfileStore, Profiles};
 use fanal_storage::clickhouse::ClickHouse;
 use serde::Deserialize;
@@ -31,7 +29,7 @@ pub(super) async fn servers(config: &Config) -> Vec<Finding> {
     let (kafka, hdfs, profiles, catalogue, clickhouse) =
         tokio::join!(kafka(config), hdfs(config), profiles(config), catalogue(config), clickhouse(config));
     let spool = (config.event_log.kind == EventLogKind::Kafka && config.ingest.is_some())
-        .then(|| spool(config))
+        .then(|| super::spool::spool(config))
         .into_iter()
         .collect();
     [kafka, spool, hdfs, profiles, catalogue, clickhouse].concat()
@@ -144,48 +142,6 @@ fn told(difference: &Difference) -> String {
     };
     let found = if found.is_empty() { "not set" } else { found };
     format!("`{topic}`: {what} is {found}, the configuration says {wanted}; {remedy}")
-}
-
-fn spool(config: &Config) -> Finding {
-    const WHAT: &str = "spool";
-    let settings = match config.spool.resolve(&config.data_dir) {
-        Ok(settings) => settings,
-        Err(problem) => return Finding::bad(WHAT, problem.to_string()),
-    };
-    // Before the first start there is no folder; its disk is that of the one above.
-    let disk = settings.dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
-    let free = match rustix::fs::statvfs(disk) {
-        Ok(stat) => stat.f_bavail.saturating_mul(stat.f_frsize),
-        Err(error) => return Finding::bad(WHAT, format!("{}: {error}", disk.display())),
-    };
-    let used = bytes_of(&settings.dir.join("segments"));
-    let text = format!(
-        "{} of {} used in {}, {} free on its disk",
-        ByteSize(used >> 20 << 20),
-        ByteSize(settings.bytes_max),
-        settings.dir.display(),
-        ByteSize(free >> 20 << 20)
-    );
-    if free <= settings.free_bytes_min {
-        let min = ByteSize(settings.free_bytes_min);
-        return Finding::bad(
-            WHAT,
-            format!("{text}, below spool.free_bytes_min = {min}: it takes nothing; free space"),
-        );
-    }
-    // The last file stays until the next one is begun.
-    if used > settings.bytes_max / 2 {
-        return Finding::bad(
-            WHAT,
-            format!("{text}: more than half is full of what Kafka did not confirm; see the brokers"),
-        );
-    }
-    Finding::good(WHAT, text)
-}
-
-fn bytes_of(folder: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    entries.filter_map(|entry| entry.ok()?.metadata().ok()).map(|file| file.len()).sum()
 }
 
 async fn hdfs(config: &Config) -> Vec<Finding> {

@@ -259,7 +259,9 @@ impl MetadataVisitor for Found<'_> {
     fn topic(&mut self, topic: &str, code: Code) {
         if code != Code::NONE {
             tracing::debug!(topic, %code, "kafka says nothing of a topic");
-            self.settings.errors.set(&format_args!("topic `{topic}`: {code}"));
+            let errors = &self.settings.errors;
+            let text = format!("topic `{topic}`: {code}");
+            if code.is_early() { errors.set_early(&text) } else { errors.set(&text) }
         }
     }
 

@@ -126,26 +126,31 @@ impl DirectProducer {
         let last_try = deadline - TRY_MIN.min(deadline.saturating_duration_since(Instant::now()));
         while !self.is_decided() && (!stamped || Instant::now() < last_try) && Instant::now() < deadline {
             let until = deadline.min(Instant::now() + self.settings.request_timeout);
-            let round = match self.ready(until).await {
+            let (round, is_early) = match self.ready(until).await {
                 Ok(identity) => {
                     if !std::mem::replace(&mut stamped, true) {
                         self.stamp(identity);
                     }
-                    self.round(until).await
+                    (self.round(until).await, false)
                 }
                 Err(trouble) => {
                     if matches!(trouble, Trouble::Refused { .. }) {
                         // A wrong password is not tried in quick succession.
                         pause = PAUSE_MAX;
                     }
-                    Some(trouble.to_string())
+                    (Some(trouble.to_string()), trouble.is_early())
                 }
             };
             if let Some(trouble) = round {
                 // Nothing new is said while brokers are left alone after an error, nor by the
                 // try that the deadline cuts off.
                 if detail.is_empty() || (!trouble.is_empty() && Instant::now() < last_try) {
-                    self.settings.errors.set(&trouble);
+                    let errors = &self.settings.errors;
+                    if is_early {
+                        errors.set_early(&trouble)
+                    } else {
+                        errors.set(&trouble)
+                    }
                     detail = trouble;
                 }
                 self.cluster.distrust();

@@ -36,6 +36,17 @@ pub(super) enum Trouble {
     Partitions { topic: String, found: u32, wanted: u32 },
 }
 
+impl Trouble {
+    /// Whether brokers or topics that have only begun answer so.
+    pub(super) fn is_early(&self) -> bool {
+        match self {
+            Self::NoLeader => true,
+            Self::Answer { code, .. } => code.is_early(),
+            _ => false,
+        }
+    }
+}
+
 /// An error as a broker numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Code(pub(super) i16);
@@ -67,6 +78,12 @@ impl Code {
 
     pub(super) fn is_too_large(self) -> bool {
         matches!(self, Self::MESSAGE_TOO_LARGE | Self::RECORD_LIST_TOO_LARGE)
+    }
+
+    /// UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, COORDINATOR_LOAD_IN_PROGRESS,
+    /// COORDINATOR_NOT_AVAILABLE.
+    pub(super) fn is_early(self) -> bool {
+        matches!(self.0, 3 | 5 | 14 | 15)
     }
 
     /// What is not surely refused counts as perhaps stored: a leader that is replaced

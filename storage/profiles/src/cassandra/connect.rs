@@ -13,6 +13,8 @@ use scylla::client::session_builder::SessionBuilder;
 use scylla::policies::load_balancing::DefaultPolicy;
 use scylla::policies::retry::DefaultRetryPolicy;
 use scylla::statement::{Consistency, SerialConsistency};
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber;
 
 use super::statements::Statements;
 use super::{Inner, schema};
@@ -76,6 +78,8 @@ impl Inner {
             .default_execution_profile_handle(profile.into_handle())
             .connection_timeout(connect_time)
             .metadata_request_clientside_timeout(connect_time)
+            // Where it is longer than the other one, the driver warns of it.
+            .metadata_request_serverside_timeout(connect_time)
             .hostname_resolution_timeout(Some(connect_time))
             .keepalive_interval(KEEPALIVE)
             .keepalive_timeout(connect_time)
@@ -85,7 +89,10 @@ impl Inner {
         if let Some(password) = self.password.as_ref().filter(|_| !config.user.is_empty()) {
             builder = builder.user(&config.user, password);
         }
-        let session = match tokio::time::timeout(connect_time, builder.build()).await {
+        // What the driver says of an attempt is in its error, and the caller tries again: its own
+        // lines would be there with each attempt.
+        let building = builder.build().with_subscriber(Dispatch::none());
+        let session = match tokio::time::timeout(connect_time, building).await {
             Ok(Ok(session)) => session,
             Ok(Err(error)) => return Err(self.unreachable(error.to_string())),
             Err(_) => return Err(self.unreachable(format!("no session within {connect_time:?}"))),
@@ -134,4 +141,57 @@ pub(super) fn tls(config: &CassandraTls) -> Result<Option<OpenSsl010Config>, Pro
             .map_err(|error| unusable("cassandra.tls.key_file", Some(key), &error))?;
     }
     Ok(Some(OpenSsl010Config::new(builder)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+    use crate::Limits;
+    use crate::cassandra::CassandraProfiles;
+    use crate::config::{CassandraConfig, ProfilesConfig};
+
+    /// Collects the lines of a log.
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Lines {
+        type Writer = Self;
+
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_away_is_told_by_the_error_and_not_by_lines_of_the_driver() {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::fmt().with_writer(lines.clone()).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        // Nobody listens on the port of discard.
+        let config = CassandraConfig { nodes: vec!["127.0.0.1:9".to_owned()], ..CassandraConfig::default() };
+        let limits: Limits = ProfilesConfig::default().limits();
+        let profiles = CassandraProfiles::new(&config, None, limits).unwrap();
+        let error = profiles.ping().await.unwrap_err();
+        assert!(
+            matches!(error, ProfileError::Unreachable { .. }) && error.to_string().contains("127.0.0.1:9")
+        );
+        tracing::warn!("said after the attempt");
+        let said = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        assert!(said.contains("said after the attempt") && !said.contains("scylla"), "{said}");
+    }
 }
