@@ -76,18 +76,25 @@ idle() {
 
 # Latency at half of what the same process has just done at full speed.
 half() {
-    for _ in $(seq "$BENCH_RUNS"); do measure_half "GET at half of the saturation rate" fanal; done
+    local program
+    build_rivals
+    for _ in $(seq "$BENCH_RUNS"); do
+        for program in fanal nginx echo; do measure_half "GET at half of the saturation rate" "$program"; done
+    done
 }
 
-# One core and two: the machine has no third, so that generator and broker share both of them in both cases.
+# One core and two. Generator and broker need more than what two busy cores leave, so that the server gets a part of
+# each core's time: twice the cores are then twice the time, and nobody else is what holds it back.
+CORE_PERCENT=25
 cores() {
     LOAD_CORES="0-$(($(nproc) - 1))"
     for _ in $(seq "$BENCH_RUNS"); do
-        SERVER_CORES=0
+        SERVER_CORES=0 CPU_PERCENT=$CORE_PERCENT
         measure "GET, one server core" fanal --method get --connections 1024
-        SERVER_CORES=0-1
+        SERVER_CORES=0-1 CPU_PERCENT=$((2 * CORE_PERCENT))
         measure "GET, two server cores" fanal --method get --connections 1024
     done
+    CPU_PERCENT=
 }
 
 # Where the time goes, as a flame graph and a list; and what a beacon allocates on its worker.

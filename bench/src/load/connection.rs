@@ -38,8 +38,12 @@ pub(super) const OPENING_MAX: usize = 64;
 /// What all connections of a run share.
 pub(super) struct Shared {
     pub(super) options: Options,
-    pub(super) started: Instant,
-    pub(super) ends: Instant,
+    /// When the run began; with a rate, when every connection had been opened.
+    pub(super) started: Cell<Instant>,
+    /// Connections that were not opened, or tried, yet.
+    pub(super) unopened: Cell<u32>,
+    /// Closed once a rate may begin.
+    pub(super) begun: Semaphore,
     pub(super) next_slot: Cell<u64>,
     pub(super) next_request: Cell<u64>,
     pub(super) acked: RefCell<Option<File>>,
@@ -50,6 +54,25 @@ pub(super) struct Shared {
 }
 
 impl Shared {
+    pub(super) fn ends(&self) -> Instant {
+        self.started.get() + self.options.duration
+    }
+
+    /// A connection was opened for the first time, or could not be. With a rate, the first requests wait for the last
+    /// connection: how long it takes to open thousands at once is another question.
+    async fn opened(&self) {
+        if self.options.rate.is_none() {
+            return;
+        }
+        self.unopened.set(self.unopened.get().saturating_sub(1));
+        if self.unopened.get() == 0 {
+            self.started.set(Instant::now());
+            self.begun.close();
+        }
+        // Closing is what ends the wait.
+        let _ = self.begun.acquire().await;
+    }
+
     /// The number of the next request of the run.
     pub(super) fn take_number(&self) -> u64 {
         let number = self.next_request.get();
@@ -125,8 +148,14 @@ impl Connection {
 
     pub(super) async fn run(mut self) {
         let mut back_off = BACK_OFF_MIN;
-        while Instant::now() < self.shared.ends {
-            let answered = match self.connect().await {
+        let mut is_first = true;
+        while is_first || Instant::now() < self.shared.ends() {
+            let connected = self.connect().await;
+            if is_first {
+                self.shared.opened().await;
+                is_first = false;
+            }
+            let answered = match connected {
                 Some(stream) => self.exchange_until_broken(stream).await,
                 None => false,
             };
@@ -134,8 +163,8 @@ impl Connection {
                 back_off = BACK_OFF_MIN;
             }
             let now = Instant::now();
-            if now < self.shared.ends {
-                sleep_until(self.shared.ends.min(now + back_off)).await;
+            if now < self.shared.ends() {
+                sleep_until(self.shared.ends().min(now + back_off)).await;
                 back_off = BACK_OFF_MAX.min(back_off * 2);
             }
         }
@@ -148,7 +177,7 @@ impl Connection {
             let sent = Instant::now();
             let Some(mut stream) = self.connect().await else {
                 self.settle(false);
-                sleep_until(self.shared.ends.min(sent + BACK_OFF_MAX)).await;
+                sleep_until(self.shared.ends().min(sent + BACK_OFF_MAX)).await;
                 continue;
             };
             if self.request(&mut stream, sent, due).await.is_some() {
@@ -161,7 +190,7 @@ impl Connection {
     pub(super) async fn run_idle(mut self) {
         let shared = Rc::clone(&self.shared);
         let permit = shared.opening.acquire().await;
-        if Instant::now() >= shared.ends {
+        if Instant::now() >= shared.ends() {
             return;
         }
         let Some(mut stream) = self.connect().await else { return };
@@ -235,12 +264,12 @@ impl Connection {
         let shared = &self.shared;
         let Some(rate) = shared.options.rate else {
             let now = Instant::now();
-            return (now < shared.ends).then_some(now);
+            return (now < shared.ends()).then_some(now);
         };
         let at = |slot: u64| {
             #[expect(clippy::cast_precision_loss, reason = "slots of a run stay far below 2^52")]
             let seconds = slot as f64 / rate;
-            shared.started + Duration::from_secs_f64(seconds)
+            shared.started.get() + Duration::from_secs_f64(seconds)
         };
         let mut slot = shared.next_slot.get();
         let mut missed = 0;
@@ -252,13 +281,13 @@ impl Connection {
         shared.next_slot.set(slot + 1);
         shared.report.borrow_mut().slots_missed += missed;
         let due = at(slot);
-        if due >= shared.ends {
+        if due >= shared.ends() {
             return None;
         }
         if due > now {
             sleep_until(due).await;
         }
-        (Instant::now() < shared.ends).then_some(due)
+        (Instant::now() < shared.ends()).then_some(due)
     }
 
     fn prepare(&mut self) {

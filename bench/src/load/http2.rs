@@ -77,7 +77,7 @@ impl Client {
     }
 
     pub(super) async fn run(mut self) {
-        while Instant::now() < self.shared.ends {
+        while Instant::now() < self.shared.ends() {
             match timeout(CONNECT_TIMEOUT, self.dialler.dial(&self.shared.options.address)).await {
                 Ok(Ok(stream)) => {
                     self.shared.handshake(&stream);
@@ -89,7 +89,7 @@ impl Client {
                     self.shared.report.borrow_mut().connect_errors += 1;
                 }
             }
-            if Instant::now() < self.shared.ends && !self.leaving {
+            if Instant::now() < self.shared.ends() && !self.leaving {
                 sleep(BACK_OFF).await;
             }
         }
@@ -142,7 +142,7 @@ impl Client {
 
     /// Sends the slot's next request, unless the run is over.
     fn ask(&mut self, at: usize) {
-        if self.leaving || self.next_stream >= STREAM_MAX || Instant::now() >= self.shared.ends {
+        if self.leaving || self.next_stream >= STREAM_MAX || Instant::now() >= self.shared.ends() {
             return;
         }
         let options = &self.shared.options;

@@ -123,8 +123,9 @@ pub async fn run_and_look<T>(options: &Options, look: impl FnOnce() -> T) -> Res
     let started = Instant::now();
     let shared = Rc::new(Shared {
         options: options.clone(),
-        started,
-        ends: started + options.duration,
+        started: Cell::new(started),
+        unopened: Cell::new(options.connections),
+        begun: Semaphore::new(0),
         next_slot: Cell::new(0),
         next_request: Cell::new(0),
         acked: RefCell::new(acked),
@@ -140,14 +141,14 @@ pub async fn run_and_look<T>(options: &Options, look: impl FnOnce() -> T) -> Res
         start(&local, &shared, dialler, number);
     }
     if options.idle {
-        local.run_until(sleep_until(shared.ends)).await;
+        local.run_until(sleep_until(shared.ends())).await;
         let seen = look();
         shared.held.close();
         local.await;
-        return Ok((finished(&shared, started), seen));
+        return Ok((finished(&shared), seen));
     }
     local.await;
-    Ok((finished(&shared, started), look()))
+    Ok((finished(&shared), look()))
 }
 
 fn start(local: &LocalSet, shared: &Rc<Shared>, dialler: Dialler, number: u32) {
@@ -167,9 +168,9 @@ fn start(local: &LocalSet, shared: &Rc<Shared>, dialler: Dialler, number: u32) {
     }
 }
 
-fn finished(shared: &Shared, started: Instant) -> Report {
+fn finished(shared: &Shared) -> Report {
     let mut report = shared.report.borrow().clone();
-    report.finish(started.elapsed());
+    report.finish(shared.started.get().elapsed());
     report
 }
 
