@@ -39,6 +39,7 @@ pub(crate) struct Entry {
     is_tls: bool,
     worker: usize,
     body_bytes: Option<u64>,
+    is_ended: bool,
 }
 
 impl AccessLog {
@@ -62,14 +63,23 @@ impl AccessLog {
             is_tls: connection.tls,
             worker: connection.worker,
             body_bytes: seen.body_bytes,
+            is_ended: false,
         }))
     }
 }
 
+/// What nginx logs for a client that is gone before its answer.
+const GIVEN_UP: u16 = 499;
+
 impl Entry {
     /// `problem` is the code of an answer that is none of success.
-    pub(crate) fn end(self, status: u16, problem: Option<&'static str>) {
-        let Self { since, method, path, site, version, is_tls, worker, body_bytes } = self;
+    pub(crate) fn end(mut self, status: u16, problem: Option<&'static str>) {
+        self.is_ended = true;
+        self.write(status, problem);
+    }
+
+    fn write(&self, status: u16, problem: Option<&'static str>) {
+        let Self { since, method, path, site, version, is_tls, worker, body_bytes, .. } = self;
         tracing::info!(
             target: "fanal::access",
             %method,
@@ -84,5 +94,58 @@ impl Entry {
             duration_us = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX),
             "request answered"
         );
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        if !self.is_ended {
+            self.write(GIVEN_UP, Some("given_up"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{self, Write};
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_given_up_has_one_line_and_so_has_one_that_is_answered() {
+        let written = Written::default();
+        let writer = written.clone();
+        let subscriber =
+            tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        let _guard = tracing::subscriber::set_default(subscriber);
+        let address = "127.0.0.1:80".parse().unwrap();
+        let connection = Connection { peer: address, local: address, tls: false, worker: 0 };
+        let seen = Seen {
+            method: &Method::GET,
+            path: "/visit/events",
+            query: "",
+            version: Version::HTTP_2,
+            body_bytes: None,
+        };
+        drop(AccessLog::new(1.0).begin(&seen, &connection).unwrap());
+        AccessLog::new(1.0).begin(&seen, &connection).unwrap().end(204, None);
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(lines[0].contains("status=499") && lines[1].contains("status=204"), "{text}");
     }
 }

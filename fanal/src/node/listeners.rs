@@ -40,6 +40,9 @@ pub(crate) struct Addresses {
 
 /// Sockets that are bound and do not answer yet.
 pub(super) struct Bound {
+    /// For each address with sockets of its own; asked for once, since a limit of CPU time that changes
+    /// changes the default.
+    workers: usize,
     http: Option<Sockets>,
     https: Option<(Sockets, CertificateFiles)>,
     sse: Option<(Sockets, Option<CertificateFiles>)>,
@@ -89,7 +92,7 @@ pub(super) fn bind_all(config: &Config, mut handed: Handed) -> anyhow::Result<Bo
     let (http, https, sse) = (http.transpose()?, https.transpose()?, sse.transpose()?);
     let admin = admin.transpose()?;
     let clickhouse = clickhouse.transpose()?.map(TcpListener::into_std).transpose()?;
-    Ok(Bound { http, https, sse, admin, clickhouse })
+    Ok(Bound { workers, http, https, sse, admin, clickhouse })
 }
 
 /// Listeners that answer.
@@ -158,7 +161,7 @@ pub(super) async fn serve_all(
         clickhouse: parts.etl.clickhouse.url.clone(),
         ..Addresses::default()
     };
-    let workers = Workers::start(config.http.workers(), limits.clone())?;
+    let workers = Workers::start(bound.workers, limits.clone())?;
     let mut running = Running { addresses, workers, tasks: JoinSet::new(), certificates: Vec::new() };
     let data = Arc::new(data_handler(config, parts, &mut running, stop)?);
     if let Some(sockets) = bound.http {

@@ -10,6 +10,7 @@ use fanal_ingest::rules::RulesHandle;
 use fanal_service::health::Health;
 use fanal_service::stop::Stop;
 use fanal_storage::log::MemoryLog;
+use tokio::io::AsyncWriteExt;
 
 use crate::collector::{Collector, LINE, NOW_MS, code, post, send, serve_with};
 
@@ -167,6 +168,21 @@ async fn the_access_log_has_a_line_per_request_and_names_no_visitor() {
         post(collector.address, secret, &[("cookie", "kameleoonVisitorCode=secret-visitor")], "").await.0,
         404
     );
+    // Who goes away before its body has come is there too.
+    let mut gone = tokio::net::TcpStream::connect(collector.address).await.unwrap();
+    gone.write_all(b"POST /visit/events?siteCode=shop HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc")
+        .await
+        .unwrap();
+    let lines_now =
+        || String::from_utf8(written.0.lock().unwrap().clone()).unwrap().matches("fanal::access").count();
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    drop(gone);
+    for _ in 0..100 {
+        if lines_now() == 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
     let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
     assert!(!text.contains("secret-visitor"), "{text}");
     let lines: Vec<serde_json::Value> = text
@@ -175,10 +191,10 @@ async fn the_access_log_has_a_line_per_request_and_names_no_visitor() {
         .filter(|line: &serde_json::Value| line["target"] == "fanal::access")
         .collect();
     let of = |name: &str| lines.iter().map(|line| line["fields"][name].clone()).collect::<Vec<_>>();
-    assert_eq!(of("site"), ["shop", "unknown"]);
-    assert_eq!(of("status"), [204, 404]);
+    assert_eq!(of("site"), ["shop", "unknown", "shop"]);
+    assert_eq!(of("status"), [204, 404, 400]);
     assert_eq!(lines[1]["fields"]["problem"], "site_unknown");
-    assert_eq!(of("path"), ["/visit/events", "/visit/events"]);
+    assert_eq!(of("path"), ["/visit/events"; 3]);
     assert_eq!(lines[0]["fields"]["body_bytes"], LINE.len());
     assert!(lines[0]["fields"]["duration_us"].as_u64().unwrap() < 10_000_000);
 }

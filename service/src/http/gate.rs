@@ -140,14 +140,14 @@ impl Drop for Admitted {
 #[derive(Debug)]
 // A cache line of its own, and the one that processors fetch along with it.
 #[repr(align(128))]
-pub(super) struct Lane {
+pub(super) struct Load {
     pub(super) worker: usize,
     requests_max: u32,
     in_flight: AtomicU32,
     shown: Gauge,
 }
 
-impl Lane {
+impl Load {
     pub(super) fn new(worker: usize, workers: usize, limits: &HttpLimits) -> Arc<Self> {
         let share = limits.requests_max.div_ceil(workers.max(1));
         let requests_max = u32::try_from(share).unwrap_or(u32::MAX);

@@ -15,7 +15,7 @@ use futures_util::task::AtomicWaker;
 
 use super::HttpLimits;
 use super::framing::Framing;
-use super::gate::Lane;
+use super::gate::Load;
 use super::plain::Date;
 use crate::stop::Stop;
 
@@ -61,7 +61,7 @@ pub(super) struct Watch {
     /// When the stop was seen; 0 before.
     stopped_ms: AtomicU64,
     date: Date,
-    lane: Arc<Lane>,
+    load: Arc<Load>,
     connections: Mutex<Slots>,
 }
 
@@ -72,14 +72,14 @@ struct Slots {
 }
 
 impl Watch {
-    pub(super) fn new(limits: Arc<HttpLimits>, lane: Arc<Lane>) -> Arc<Self> {
+    pub(super) fn new(limits: Arc<HttpLimits>, load: Arc<Load>) -> Arc<Self> {
         Arc::new(Self {
             limits,
             started: Instant::now(),
             now_ms: AtomicU64::new(1),
             stopped_ms: AtomicU64::new(0),
             date: Date::new(),
-            lane,
+            load,
             connections: Mutex::default(),
         })
     }
@@ -117,7 +117,7 @@ impl Watch {
         let now = self.clock();
         self.now_ms.store(now, Relaxed);
         self.date.renew();
-        self.lane.show();
+        self.load.show();
         let connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         for activity in connections.slots.iter().flatten() {
             activity.look(self, now);
@@ -252,7 +252,7 @@ impl Activity {
         self.head_since_ms.store(0, Relaxed);
         self.served_any.store(true, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
-        let is_admitted = self.watch.lane.begin();
+        let is_admitted = self.watch.load.begin();
         let in_flight = InFlight(self);
         is_admitted.then_some(in_flight)
     }
@@ -260,7 +260,7 @@ impl Activity {
     fn end(&self) {
         self.since_ms.store(self.watch.now_ms.load(Relaxed), Relaxed);
         self.in_flight.fetch_sub(1, Relaxed);
-        self.watch.lane.end();
+        self.watch.load.end();
     }
 
     fn give(&self, order: Order, now: u64) {

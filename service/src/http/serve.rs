@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use super::gate::{Admitted, Gate, Lane};
+use super::gate::{Admitted, Gate, Load};
 use super::life::Watch;
 use super::listener::{begin_none, prepare};
 use super::protocol::Task;
@@ -46,11 +46,11 @@ pub async fn serve<H: Handler>(
     limits: HttpLimits,
     stop: Stop,
 ) -> Result<(), ServeError> {
-    let lane = Lane::new(0, 1, &limits);
+    let load = Load::new(0, 1, &limits);
     let gate = Gate::new(limits);
     let Listener { tcp, tls } = listener;
     let socket = tcp.into_std().map_err(ServeError::Setup)?;
-    Serving { socket, is_kept: false, tls, handler, gate, lane, stop }.run().await
+    Serving { socket, is_kept: false, tls, handler, gate, load, stop }.run().await
 }
 
 /// One socket and all that its connections need.
@@ -61,7 +61,7 @@ pub(super) struct Serving<H> {
     pub(super) tls: Option<TlsHandle>,
     pub(super) handler: Arc<H>,
     pub(super) gate: Arc<Gate>,
-    pub(super) lane: Arc<Lane>,
+    pub(super) load: Arc<Load>,
     pub(super) stop: Stop,
 }
 
@@ -69,15 +69,15 @@ impl<H: Handler> Serving<H> {
     pub(super) async fn run(self) -> Result<(), ServeError> {
         let local = self.socket.local_addr().map_err(ServeError::Address)?;
         prepare(&self.socket, &self.gate.limits).map_err(ServeError::Setup)?;
-        let watch = Watch::new(Arc::clone(&self.gate.limits), Arc::clone(&self.lane));
+        let watch = Watch::new(Arc::clone(&self.gate.limits), Arc::clone(&self.load));
         let mut looking = JoinSet::new();
         looking.spawn(Arc::clone(&watch).run(self.stop.clone()));
-        let Self { socket, is_kept, tls, handler, gate, lane, stop } = self;
+        let Self { socket, is_kept, tls, handler, gate, load, stop } = self;
         let mut accepting = Accepting {
             socket: TcpListener::from_std(socket).map_err(ServeError::Setup)?,
             connections: JoinSet::new(),
             start: |stream, peer, admitted| {
-                let connection = Connection { peer, local, tls: tls.is_some(), worker: lane.worker };
+                let connection = Connection { peer, local, tls: tls.is_some(), worker: load.worker };
                 let (handler, watch) = (Arc::clone(&handler), Arc::clone(&watch));
                 let acceptor = tls.as_ref().map(TlsHandle::acceptor);
                 Task { connection, handler, watch, admitted }.run(stream, acceptor)

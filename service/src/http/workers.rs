@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinSet;
 
-use super::gate::{Gate, Lane};
+use super::gate::{Gate, Load};
 use super::serve::{ServeError, Serving};
 use super::{Handler, HttpLimits, Sockets};
 use crate::stop::Stop;
@@ -52,7 +52,7 @@ pub struct Workers {
 #[derive(Debug)]
 struct Thread {
     handle: Handle,
-    lane: Arc<Lane>,
+    load: Arc<Load>,
     turns: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
@@ -69,8 +69,8 @@ impl Workers {
         let ended = Stop::new();
         let mut threads = Vec::with_capacity(workers);
         for worker in 0..workers.max(1) {
-            let lane = Lane::new(worker, workers, &limits);
-            let thread = Thread::start(lane, ended.clone());
+            let load = Load::new(worker, workers, &limits);
+            let thread = Thread::start(load, ended.clone());
             threads.push(thread.map_err(|source| WorkersError::Start { worker, workers, source })?);
         }
         Ok(Self { threads, gate: Gate::new(limits), ended, serving: JoinSet::new() })
@@ -106,7 +106,7 @@ impl Workers {
                 tls: tls.cloned(),
                 handler: Arc::clone(handler),
                 gate: Arc::clone(&self.gate),
-                lane: Arc::clone(&thread.lane),
+                load: Arc::clone(&thread.load),
                 stop: stop.clone(),
             };
             self.serving.spawn_on(serving.run(), &thread.handle);
@@ -157,11 +157,11 @@ impl Drop for Workers {
 }
 
 impl Thread {
-    fn start(lane: Arc<Lane>, ended: Stop) -> io::Result<Self> {
+    fn start(load: Arc<Load>, ended: Stop) -> io::Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().event_interval(TASKS_PER_POLL).build()?;
         let (handle, turns) = (runtime.handle().clone(), Arc::new(AtomicU64::new(0)));
         let turned = Arc::clone(&turns);
-        let thread = std::thread::Builder::new().name(format!("http-{}", lane.worker)).spawn(move || {
+        let thread = std::thread::Builder::new().name(format!("http-{}", load.worker)).spawn(move || {
             runtime.block_on(async {
                 while !ended.is_stopped() {
                     turned.fetch_add(1, Ordering::Relaxed);
@@ -169,7 +169,7 @@ impl Thread {
                 }
             });
         })?;
-        Ok(Self { handle, lane, turns, thread: Some(thread) })
+        Ok(Self { handle, load, turns, thread: Some(thread) })
     }
 }
 

@@ -48,11 +48,11 @@ struct Shared {
 /// What one handle and its clones have.
 struct Own {
     room: Room,
-    lane: tokio::sync::Mutex<Lane>,
+    sender: tokio::sync::Mutex<Sender>,
 }
 
 /// What one append at a time has in its hands.
-struct Lane {
+struct Sender {
     producer: DirectProducer,
     /// Of each beacon of a batch; kept, so that it is not allocated anew.
     heats: Vec<Heat>,
@@ -60,8 +60,8 @@ struct Lane {
 
 impl Own {
     fn new(settings: &Arc<Settings>) -> Arc<Self> {
-        let lane = Lane { producer: DirectProducer::new(settings), heats: Vec::new() };
-        Arc::new(Self { room: Room::default(), lane: tokio::sync::Mutex::new(lane) })
+        let sender = Sender { producer: DirectProducer::new(settings), heats: Vec::new() };
+        Arc::new(Self { room: Room::default(), sender: tokio::sync::Mutex::new(sender) })
     }
 }
 
@@ -102,7 +102,7 @@ impl KafkaLog {
         }
         let _place = self.own.room.take(load.records, load.bytes, self.queue_bytes_max())?;
         let mut turn = self.turn(deadline).await?;
-        let (first, notes) = self.shared.encode(&mut turn.lane, batch, &load.letters);
+        let (first, notes) = self.shared.encode(&mut turn.sender, batch, &load.letters);
         let (records, bytes) = (load.records + notes, load.bytes);
         drop(load);
         self.send(turn, first, (records, bytes), deadline).await
@@ -112,10 +112,10 @@ impl KafkaLog {
         let deadline = self.deadline();
         let _place = self.own.room.take(1, 0, self.queue_bytes_max())?;
         let mut turn = self.turn(deadline).await?;
-        turn.lane.producer.begin(now_ms());
+        turn.sender.producer.begin(now_ms());
         let content = Content { key: None, value: None, kind: Some(SEAL_KIND) };
-        let slot = turn.lane.producer.push(partition.family(), partition.index(), content);
-        turn.lane.producer.close();
+        let slot = turn.sender.producer.push(partition.family(), partition.index(), content);
+        turn.sender.producer.close();
         Ok(self.send(turn, slot, (1, 0), deadline).await?.base_offset + 1)
     }
 
@@ -126,10 +126,10 @@ impl KafkaLog {
         (records, bytes): (usize, usize),
         deadline: Instant,
     ) -> Result<Appended, AppendError> {
-        let sent = turn.lane.producer.send(deadline).await;
-        let (partition, base_offset) = turn.lane.producer.appended(first);
+        let sent = turn.sender.producer.send(deadline).await;
+        let (partition, base_offset) = turn.sender.producer.appended(first);
         turn.decided = true;
-        turn.lane.producer.clear();
+        turn.sender.producer.clear();
         match sent {
             Ok(()) => {
                 metrics::produced(records as u64);
@@ -151,8 +151,8 @@ impl KafkaLog {
 
     /// Waits until the appends before this one are decided.
     async fn turn(&self, deadline: Instant) -> Result<Turn<'_>, AppendError> {
-        match timeout_at(deadline, self.own.lane.lock()).await {
-            Ok(lane) => Ok(Turn { lane, decided: false }),
+        match timeout_at(deadline, self.own.sender.lock()).await {
+            Ok(sender) => Ok(Turn { sender, decided: false }),
             Err(_) => {
                 let why = self.shared.errors.get();
                 let why = why.unwrap_or_else(|| "earlier appends took all of the time".to_owned());
@@ -164,7 +164,7 @@ impl KafkaLog {
     /// Whether appends have a chance.
     async fn probe(&self, deadline: Instant) -> Result<Appended, AppendError> {
         let mut turn = self.turn(deadline).await?;
-        let looked = turn.lane.producer.probe(deadline).await;
+        let looked = turn.sender.producer.probe(deadline).await;
         turn.decided = true;
         match looked {
             Ok(()) => {
@@ -207,14 +207,14 @@ impl EventLog for KafkaLog {
 
 /// The producer in the hands of one append. Given up half way, the producer forgets it.
 struct Turn<'o> {
-    lane: MutexGuard<'o, Lane>,
+    sender: MutexGuard<'o, Sender>,
     decided: bool,
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if !self.decided {
-            self.lane.producer.abandon();
+            self.sender.producer.abandon();
         }
     }
 }
@@ -222,8 +222,8 @@ impl Drop for Turn<'_> {
 impl Shared {
     /// Writes all records into the producer's buffers; returns the slot of the first one,
     /// and how many notes were added.
-    fn encode(&self, lane: &mut Lane, batch: &Batch, letters: &[Outgoing<'_>]) -> (usize, usize) {
-        let Lane { producer, heats } = lane;
+    fn encode(&self, sender: &mut Sender, batch: &Batch, letters: &[Outgoing<'_>]) -> (usize, usize) {
+        let Sender { producer, heats } = sender;
         producer.begin(now_ms());
         let notes = self.judge(batch, heats);
         let overflow =
