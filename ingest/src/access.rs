@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use fanal_parser::parse_query;
 use fanal_service::http::Connection;
+use fanal_service::problem::Problem;
 use http::Method;
 use http::version::Version;
 use rand::RngExt;
@@ -99,8 +100,12 @@ impl Entry {
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        if !self.is_ended {
-            self.write(GIVEN_UP, Some("given_up"));
+        if self.is_ended {
+            return;
+        }
+        match std::thread::panicking() {
+            true => self.write(Problem::internal().status.as_u16(), Some(Problem::internal().code)),
+            false => self.write(GIVEN_UP, Some("given_up")),
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use fanal_service::http::{Connection, Handler, HttpLimits, Listener, Request, Response, ServeError, serve};
+use fanal_service::http::{
+    Connection, Handler, HttpLimits, Listener, PlainAnswer, PlainRequest, Request, Response, ServeError,
+    serve,
+};
 use fanal_service::operations::Operations;
 use fanal_service::stop::Stop;
 use fanal_storage::log::EventLog;
@@ -45,6 +48,16 @@ struct Role<L> {
 }
 
 impl<L: EventLog> Handler for Role<L> {
+    const TAKES_PLAIN: bool = true;
+
+    fn plain(
+        &self,
+        request: &PlainRequest<'_>,
+        connection: &Connection,
+    ) -> Option<impl Future<Output = PlainAnswer> + Send + use<L>> {
+        self.ingest.plain(request, connection)
+    }
+
     async fn handle(&self, request: Request, connection: &Connection) -> Response {
         if let Some(answer) = self.operations.answer(request.method(), request.uri().path()) {
             return answer;

@@ -75,6 +75,10 @@ fn describe() {
         "Connections closed at once because their address had too many."
     );
     metrics::describe_counter!(
+        "http_requests_total",
+        "Requests that were begun. By `way`: `short` (they came whole and said nothing unusual), `long` (through the HTTP library)."
+    );
+    metrics::describe_counter!(
         "http_requests_refused_total",
         "Requests refused before they were looked at. By `reason`: `busy` (503, too many at once), `framing` (400, two lengths of a body)."
     );

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use fanal_parser::Counts;
-use fanal_storage::log::{AppendError, Batch, EventLog};
+use fanal_storage::log::{AppendError, Batch, EventLog, Mark};
 use tokio::sync::Notify;
 
 use ticket::Group;
@@ -96,6 +96,22 @@ struct Filling {
     since: Option<Instant>,
 }
 
+/// Takes back what a request added, unless it is kept: after an error, and after a panic,
+/// which must not leave a piece of a record before those of others.
+struct Undo<'b> {
+    batch: &'b mut Batch,
+    mark: Mark,
+    is_kept: bool,
+}
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            self.batch.rewind(self.mark);
+        }
+    }
+}
+
 impl<L: EventLog, O: Observer> Lane<L, O> {
     /// `bytes_max` is what may wait in this lane.
     pub(crate) fn new(log: L, observer: Arc<O>, bytes_max: usize) -> Self {
@@ -114,16 +130,13 @@ impl<L: EventLog, O: Observer> Lane<L, O> {
             return Err(AppendError::Overloaded.into());
         }
         let mark = state.open.batch.mark();
-        let (value, written) = match fill(&mut state.open.batch) {
-            Ok(filled) => filled,
-            Err(error) => {
-                state.open.batch.rewind(mark);
-                return Err(error);
-            }
-        };
-        state.open.requests += 1;
+        let mut filling = Undo { batch: &mut state.open.batch, mark, is_kept: false };
+        let (value, written) = fill(filling.batch)?;
+        filling.is_kept = true;
+        drop(filling);
         if written.counts.received == 0 && state.open.batch.bytes_since(mark) == 0 {
-            // No line, nothing to wait for: an append may never come.
+            // No line, nothing to wait for: an append may never come. The next one counts it.
+            state.open.requests += 1;
             return Ok((value, Ticket::ready()));
         }
         if !state.open.batch.begins_at(mark) && state.open.batch.bytes_since(mark) > SHARED_BYTES_MAX {
@@ -131,6 +144,7 @@ impl<L: EventLog, O: Observer> Lane<L, O> {
             state.close_open();
             state.open.batch = own;
         }
+        state.open.requests += 1;
         let Counts { received, accepted, rejected } = written.counts;
         if received > 0 {
             state.open.batch.receipt(written.minute_ms, written.site_code, received, accepted, rejected);

@@ -221,3 +221,24 @@ async fn a_request_without_a_line_does_not_wait_for_somebody_who_sends_one() {
     ticket.await.unwrap();
     assert!(asked.try_recv().is_err());
 }
+
+#[tokio::test]
+async fn a_panic_in_one_request_leaves_nothing_of_it_among_the_others() {
+    let (lane, mut asked, _) = lane(1 << 20);
+    let first = write(&lane, "first", 10).unwrap();
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        lane.write(|batch| -> Result<((), Written<'static>), AppendError> {
+            batch.push(Topic::Beacons, b"key", |out| out.extend_from_slice(b"whole")).unwrap();
+            batch.push(Topic::Beacons, b"key", |_| panic!("asked for")).unwrap();
+            unreachable!()
+        })
+    }));
+    assert!(panicked.is_err());
+    let second = write(&lane, "second", 10).unwrap();
+    let (batch, done) = next(&mut asked).await;
+    let values: Vec<_> = batch.records().map(|(_, _, value)| value.trim_ascii().to_vec()).collect();
+    assert_eq!(values, [b"first".to_vec(), b"second".to_vec()]);
+    done.send(appended()).unwrap();
+    first.await.unwrap();
+    second.await.unwrap();
+}

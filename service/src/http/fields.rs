@@ -1,4 +1,6 @@
 //! The headers of a request, however they are kept.
+//!
+//! Never changes or joins values: several headers of one name stay several.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 

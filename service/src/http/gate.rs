@@ -144,7 +144,12 @@ pub(super) struct Load {
     pub(super) worker: usize,
     requests_max: u32,
     in_flight: AtomicU32,
+    /// Since the metrics were told.
+    short: AtomicU32,
+    long: AtomicU32,
     shown: Gauge,
+    shown_short: Counter,
+    shown_long: Counter,
 }
 
 impl Load {
@@ -152,12 +157,34 @@ impl Load {
         let share = limits.requests_max.div_ceil(workers.max(1));
         let requests_max = u32::try_from(share).unwrap_or(u32::MAX);
         let shown = metrics::gauge!("http_requests_in_flight", "worker" => worker.to_string());
-        Arc::new(Self { worker, requests_max, in_flight: AtomicU32::new(0), shown })
+        let way = |way: &'static str| metrics::counter!("http_requests_total", "way" => way);
+        Arc::new(Self {
+            worker,
+            requests_max,
+            in_flight: AtomicU32::new(0),
+            short: AtomicU32::new(0),
+            long: AtomicU32::new(0),
+            shown,
+            shown_short: way("short"),
+            shown_long: way("long"),
+        })
     }
 
-    /// Tells the metrics how many requests are being answered.
+    /// Tells the metrics how many requests are being answered, and how many were begun.
     pub(super) fn show(&self) {
         self.shown.set(f64::from(self.in_flight.load(Relaxed)));
+        self.shown_short.increment(u64::from(self.short.swap(0, Relaxed)));
+        self.shown_long.increment(u64::from(self.long.swap(0, Relaxed)));
+    }
+
+    /// A request goes past the HTTP library.
+    pub(super) fn took_short(&self) {
+        self.short.fetch_add(1, Relaxed);
+    }
+
+    /// A request goes through it.
+    pub(super) fn took_long(&self) {
+        self.long.fetch_add(1, Relaxed);
     }
 
     /// Counts a request; false if it is one too many (it is counted all the same).

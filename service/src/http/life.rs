@@ -55,6 +55,7 @@ impl Order {
 #[derive(Debug)]
 pub(super) struct Watch {
     limits: Arc<HttpLimits>,
+    park_after: Duration,
     started: Instant,
     /// Milliseconds since `started`, as of the last look; never 0.
     now_ms: AtomicU64,
@@ -72,9 +73,11 @@ struct Slots {
 }
 
 impl Watch {
-    pub(super) fn new(limits: Arc<HttpLimits>, load: Arc<Load>) -> Arc<Self> {
+    /// `has_short_way`: connections get back to it at the first quiet look.
+    pub(super) fn new(limits: Arc<HttpLimits>, load: Arc<Load>, has_short_way: bool) -> Arc<Self> {
         Arc::new(Self {
             limits,
+            park_after: if has_short_way { Duration::ZERO } else { PARK_AFTER },
             started: Instant::now(),
             now_ms: AtomicU64::new(1),
             stopped_ms: AtomicU64::new(0),
@@ -105,6 +108,16 @@ impl Watch {
         self.stopped_ms.load(Relaxed) != 0
     }
 
+    /// A request goes past the HTTP library.
+    pub(super) fn took_short(&self) {
+        self.load.took_short();
+    }
+
+    /// A request goes through it.
+    pub(super) fn took_long(&self) {
+        self.load.took_long();
+    }
+
     pub(super) fn date(&self) -> &Date {
         &self.date
     }
@@ -131,7 +144,6 @@ impl Watch {
             watch: Arc::clone(self),
             order: AtomicU8::new(Order::GoOn as u8),
             waker: AtomicWaker::new(),
-            is_listening: AtomicBool::new(false),
             in_flight: AtomicU32::new(0),
             served_any: AtomicBool::new(false),
             is_http2: AtomicBool::new(false),
@@ -171,8 +183,6 @@ pub(super) struct Activity {
     watch: Arc<Watch>,
     order: AtomicU8,
     waker: AtomicWaker,
-    /// The waker is there; a wake uses it up.
-    is_listening: AtomicBool,
     in_flight: AtomicU32,
     served_any: AtomicBool,
     is_http2: AtomicBool,
@@ -186,17 +196,9 @@ pub(super) struct Activity {
 }
 
 impl Activity {
-    /// The task that obeys. To be called before [`Self::order`].
+    /// The task that obeys. To be called before each [`Self::order`]: a wake uses the waker up.
     fn listen(&self, cx: &Context<'_>) {
-        if !self.is_listening.load(Relaxed) {
-            self.is_listening.store(true, Relaxed);
-            self.waker.register(cx.waker());
-        }
-    }
-
-    fn wake(&self) {
-        self.is_listening.store(false, Relaxed);
-        self.waker.wake();
+        self.waker.register(cx.waker());
     }
 
     fn order(&self) -> Order {
@@ -217,7 +219,7 @@ impl Activity {
 
     fn park(&self) {
         self.order.store(Order::Park as u8, Relaxed);
-        self.wake();
+        self.waker.wake();
     }
 
     pub(super) fn watch(&self) -> &Watch {
@@ -266,7 +268,7 @@ impl Activity {
     fn give(&self, order: Order, now: u64) {
         self.since_ms.store(now, Relaxed);
         self.order.store(order as u8, Relaxed);
-        self.wake();
+        self.waker.wake();
     }
 
     fn look(&self, watch: &Watch, now: u64) {
@@ -300,7 +302,7 @@ impl Activity {
                     && !is_http2
                     && !is_new
                     && self.is_quiet()
-                    && is_over(since, PARK_AFTER)
+                    && is_over(since, watch.park_after)
                 {
                     self.park();
                 }

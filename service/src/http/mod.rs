@@ -1,6 +1,7 @@
 //! One way to serve HTTP/1.1 and HTTP/2, in clear and over TLS.
 //!
-//! Never looks into a request: a [`Handler`] does. What must stay true: headers,
+//! Never answers for a [`Handler`], except where a limit or the framing of a request forbids to ask
+//! it. What must stay true: headers,
 //! bodies, connections and waits are bounded by [`HttpLimits`], a panic in one
 //! handler costs one answer 500 and nothing else, and a stop lets the requests
 //! in flight finish within `drain_timeout`. A request takes no lock and reads no clock

@@ -231,9 +231,9 @@ impl<H: Handler> Served<H> {
         let version = request.version();
         let mut is_last = self.activity.watch().is_stopping();
         let Some(in_flight) = self.activity.begin() else {
-            self.admitted.gate.meters.refused_requests.increment(1);
-            return busy();
+            return self.refused();
         };
+        self.activity.watch().took_long();
         if request.headers().contains_key(TRANSFER_ENCODING) {
             match self.framing(&request) {
                 Verdict::OneLength => {}
@@ -262,6 +262,12 @@ impl<H: Handler> Served<H> {
     async fn handled(&self, request: Request) -> Response {
         let handled = pin!(AssertUnwindSafe(self.handler.handle(request, &self.connection)).catch_unwind());
         handled.await.unwrap_or_else(|_| self.panicked())
+    }
+
+    /// For a request that is one too many.
+    pub(super) fn refused(&self) -> Response {
+        self.admitted.gate.meters.refused_requests.increment(1);
+        busy()
     }
 
     pub(super) fn panicked(&self) -> Response {

@@ -69,7 +69,7 @@ impl<H: Handler> Serving<H> {
     pub(super) async fn run(self) -> Result<(), ServeError> {
         let local = self.socket.local_addr().map_err(ServeError::Address)?;
         prepare(&self.socket, &self.gate.limits).map_err(ServeError::Setup)?;
-        let watch = Watch::new(Arc::clone(&self.gate.limits), Arc::clone(&self.load));
+        let watch = Watch::new(Arc::clone(&self.gate.limits), Arc::clone(&self.load), H::TAKES_PLAIN);
         let mut looking = JoinSet::new();
         looking.spawn(Arc::clone(&watch).run(self.stop.clone()));
         let Self { socket, is_kept, tls, handler, gate, load, stop } = self;

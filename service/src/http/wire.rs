@@ -1,4 +1,4 @@
-//! The bytes of a connection on their way to and from the HTTP library.
+//! The bytes of a connection on their way to and from whoever speaks HTTP.
 //!
 //! Tells [`Activity`] what moves; keeps what was read to find out the protocol.
 
@@ -41,6 +41,11 @@ impl<S: AsyncRead + Unpin> Wire<S> {
     pub(super) fn put_back(&mut self, bytes: &[u8]) {
         self.ahead.splice(..self.taken, bytes.iter().copied());
         self.taken = 0;
+    }
+
+    /// A request of HTTP/1 came: what follows is that protocol, too.
+    pub(super) fn is_http1(&mut self) {
+        self.is_http1 = true;
     }
 
     pub(super) fn has_ahead(&self) -> bool {

@@ -5,5 +5,6 @@ mod hostile;
 mod hostile_http2;
 mod parked;
 mod protocols;
+mod short;
 mod support;
 mod workers;

@@ -166,11 +166,8 @@ async fn a_panic_costs_one_answer_and_nothing_else() {
     assert_eq!(sender.send_request(request("/", "")).await.unwrap().status(), 204);
 }
 
-async fn tls_stream(
-    address: SocketAddr,
-    authority: &Path,
-    alpn: &[u8],
-) -> tokio_rustls::client::TlsStream<TcpStream> {
+/// Trusts this authority alone.
+pub(crate) fn tls_client(authority: &Path, alpn: &[u8]) -> tokio_rustls::TlsConnector {
     let mut roots = rustls::RootCertStore::empty();
     for root in rustls_pki_types::CertificateDer::pem_file_iter(authority).unwrap() {
         roots.add(root.unwrap()).unwrap();
@@ -182,9 +179,17 @@ async fn tls_stream(
         .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![alpn.to_vec()];
+    tokio_rustls::TlsConnector::from(Arc::new(config))
+}
+
+async fn tls_stream(
+    address: SocketAddr,
+    authority: &Path,
+    alpn: &[u8],
+) -> tokio_rustls::client::TlsStream<TcpStream> {
     let name = rustls_pki_types::ServerName::try_from("data.shop.test").unwrap();
     let stream = TcpStream::connect(address).await.unwrap();
-    tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap()
+    tls_client(authority, alpn).connect(name, stream).await.unwrap()
 }
 
 #[tokio::test]

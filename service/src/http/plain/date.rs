@@ -1,4 +1,6 @@
 //! The `Date` header, made once a second instead of once an answer.
+//!
+//! Never asks for the time when an answer is written: it is as old as the last look of the watch.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

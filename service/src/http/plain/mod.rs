@@ -26,13 +26,16 @@ pub use answer::PlainAnswer;
 pub(super) use date::Date;
 pub use request::PlainRequest;
 
-use super::Handler;
 use super::life::{Activity, InFlight, Order, Orders};
 use super::protocol::Served;
 use super::wire::Wire;
+use super::{Handler, Response};
 
 /// What a thread reads into. Larger requests go the long way.
 const SPACE_BYTES: usize = 64 << 10;
+
+/// Of the memory for an answer, so much is kept for the next one.
+const ANSWER_BYTES_KEPT: usize = 16 << 10;
 
 thread_local! {
     static SPACE: RefCell<Box<[u8]>> = RefCell::new(vec![0; SPACE_BYTES].into());
@@ -47,8 +50,16 @@ pub(super) enum End {
 }
 
 enum Begun<'a, F> {
-    Taken(InFlight<&'a Activity>, Option<F>),
+    Taken(Taken<'a, F>),
     Ended(End),
+}
+
+/// A plain request that is ours.
+enum Taken<'a, F> {
+    Waits(InFlight<&'a Activity>, F),
+    Panicked(InFlight<&'a Activity>),
+    /// There are too many.
+    Refused,
 }
 
 /// Answers plain requests until the connection ends or something else comes.
@@ -60,32 +71,50 @@ where
     loop {
         let begun = poll_fn(|cx| match orders.next(cx) {
             // There is nothing to give back.
-            Order::GoOn | Order::Park => begin(wire, served, cx),
-            Order::Close | Order::Drop => Poll::Ready(Begun::Ended(End::Closed)),
+            Order::GoOn | Order::Park => begin(wire, served, cx).map(Ok),
+            order @ (Order::Close | Order::Drop) => Poll::Ready(Err(order)),
         });
-        let (in_flight, taken) = match begun.await {
-            Begun::Taken(in_flight, taken) => (in_flight, taken),
-            Begun::Ended(end) => return end,
+        let taken = match begun.await {
+            Ok(Begun::Taken(taken)) => taken,
+            Ok(Begun::Ended(end)) => return end,
+            Err(Order::Close) => return close(wire, &mut orders).await,
+            Err(_) => return End::Closed,
         };
-        let answer = match taken {
-            Some(taken) => AssertUnwindSafe(taken).catch_unwind().await.ok(),
-            None => None,
+        let (in_flight, answer) = match taken {
+            Taken::Waits(in_flight, waiting) => {
+                let answer = AssertUnwindSafe(waiting).catch_unwind().await;
+                (Some(in_flight), answer.unwrap_or_else(|_| any(served.panicked())))
+            }
+            Taken::Panicked(in_flight) => (Some(in_flight), any(served.panicked())),
+            Taken::Refused => (None, any(served.refused())),
         };
-        let answer = answer.unwrap_or_else(|| PlainAnswer::Any(Box::new(served.panicked())));
         let is_last = served.activity.watch().is_stopping();
-        if send(wire, answer, &served.activity, is_last).await.is_err() {
-            return End::Closed;
-        }
-        drop(in_flight);
-        if is_last {
-            let closed = poll_fn(|cx| match orders.next(cx) {
-                Order::Drop => Poll::Ready(Ok(())),
-                _ => Pin::new(&mut *wire).poll_shutdown(cx),
-            });
-            closed.await.ok();
-            return End::Closed;
+        match send(wire, answer, &served.activity, is_last).await {
+            Ok(false) => drop(in_flight),
+            Ok(true) => {
+                drop(in_flight);
+                return close(wire, &mut orders).await;
+            }
+            Err(_) => return End::Closed,
         }
     }
+}
+
+fn any(response: Response) -> PlainAnswer {
+    PlainAnswer::Any(Box::new(response))
+}
+
+/// Says goodbye, as TLS wants it. A peer that takes nothing is left at the next order.
+async fn close<S>(wire: &mut Wire<S>, orders: &mut Orders<'_>) -> End
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let closed = poll_fn(|cx| match orders.next(cx) {
+        Order::Drop => Poll::Ready(Ok(())),
+        _ => Pin::new(&mut *wire).poll_shutdown(cx),
+    });
+    closed.await.ok();
+    End::Closed
 }
 
 /// Waits for bytes and hands them to the handler if they are a plain request.
@@ -108,7 +137,10 @@ where
             return Poll::Ready(Begun::Ended(End::Closed));
         }
         Poll::Ready(match take(served, bytes) {
-            Some((in_flight, taken)) => Begun::Taken(in_flight, taken),
+            Some(taken) => {
+                wire.is_http1();
+                Begun::Taken(taken)
+            }
             None => {
                 wire.put_back(bytes);
                 Begun::Ended(End::Other)
@@ -117,27 +149,30 @@ where
     })
 }
 
-/// What the handler makes of the bytes, `None` inside for a panic; `None` if they are not for it.
+/// What the handler makes of the bytes; `None` if they are not for it.
 fn take<'a, H: Handler>(
     served: &'a Served<H>,
     bytes: &[u8],
-) -> Option<(InFlight<&'a Activity>, Option<impl Future<Output = PlainAnswer> + Send + use<H>>)> {
+) -> Option<Taken<'a, impl Future<Output = PlainAnswer> + Send + use<H>>> {
     request::parse(bytes, served.limits(), |request| {
-        let in_flight = served.activity.begin()?;
+        let Some(in_flight) = served.activity.begin() else { return Some(Taken::Refused) };
         let handled = || served.handler.plain(request, &served.connection);
-        match catch_unwind(AssertUnwindSafe(handled)) {
-            Ok(taken) => taken.map(|taken| (in_flight, Some(taken))),
-            Err(_) => Some((in_flight, None)),
-        }
+        let taken = match catch_unwind(AssertUnwindSafe(handled)) {
+            Ok(taken) => Taken::Waits(in_flight, taken?),
+            Err(_) => Taken::Panicked(in_flight),
+        };
+        served.activity.watch().took_short();
+        Some(taken)
     })
 }
 
+/// Whether the connection ends with the answer.
 async fn send<S>(
     wire: &mut Wire<S>,
     answer: PlainAnswer,
     activity: &Activity,
     is_last: bool,
-) -> std::io::Result<()>
+) -> std::io::Result<bool>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -145,17 +180,19 @@ where
     let rest = poll_fn(move |cx| {
         ANSWER.with_borrow_mut(|bytes| {
             bytes.clear();
-            answer.write(bytes, activity.watch().date(), is_last);
+            bytes.shrink_to(ANSWER_BYTES_KEPT);
+            let is_last = answer.write(bytes, activity.watch().date(), is_last);
             match Pin::new(&mut *to).poll_write(cx, bytes) {
-                Poll::Ready(Ok(count)) => Poll::Ready(Ok(bytes[count..].to_vec())),
+                Poll::Ready(Ok(count)) => Poll::Ready(Ok((bytes[count..].to_vec(), is_last))),
                 Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                Poll::Pending => Poll::Ready(Ok(bytes.clone())),
+                Poll::Pending => Poll::Ready(Ok((bytes.clone(), is_last))),
             }
         })
     });
-    let rest = rest.await?;
+    let (rest, is_last) = rest.await?;
     if !rest.is_empty() {
         wire.write_all(&rest).await?;
     }
-    wire.flush().await
+    wire.flush().await?;
+    Ok(is_last)
 }

@@ -14,7 +14,18 @@ use tokio::io::AsyncWriteExt;
 use super::request::{PlainRequest, parse};
 use crate::http::{Body, Fields, HttpLimits, Response};
 
-const NAMES: [&str; 6] = ["host", "user-agent", "cookie", "connection", "content-length", "x-a"];
+const NAMES: [&str; 10] = [
+    "host",
+    "user-agent",
+    "cookie",
+    "connection",
+    "content-length",
+    "content-encoding",
+    "transfer-encoding",
+    "expect",
+    "upgrade",
+    "x-a",
+];
 
 /// All that a handler may look at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +92,7 @@ fn request() -> impl Strategy<Value = Vec<u8>> {
         3 => "[ -~]{0,20}",
         1 => Just("keep-alive".to_owned()),
         1 => Just("close".to_owned()),
+        1 => Just("chunked".to_owned()),
         1 => "[0-9]{1,2}",
     ];
     let fields = prop::collection::vec((name, value), 0..6);
@@ -129,5 +141,5 @@ fn most_generated_requests_without_damage_and_close_are_taken() {
     let mut runner = TestRunner::deterministic();
     let made = (0..400).map(|_| request().new_tree(&mut runner).unwrap().current());
     let taken = made.filter(|bytes| short_way(bytes).is_some()).count();
-    assert!(taken > 60, "the property above looks at {taken} of 400");
+    assert!(taken > 40, "the property above looks at {taken} of 400");
 }

@@ -37,14 +37,18 @@ impl Handler for Example {
             _ => String::new(),
         };
         let wait = Duration::from_millis(if request.path == "/slow" { 400 } else { 0 });
+        let panics = request.path == "/panic-later";
         Some(async move {
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
+            assert!(!panics, "asked for");
             match text.is_empty() {
-                true => {
-                    PlainAnswer::Fixed { head: b"HTTP/1.1 204 No Content\r\n", body: b"", set_cookie: None }
-                }
+                true => PlainAnswer::Fixed {
+                    head: b"HTTP/1.1 204 No Content\r\nx-way: short\r\n",
+                    body: b"",
+                    set_cookie: None,
+                },
                 false => PlainAnswer::Any(Box::new(Response::new(Body::full(text)))),
             }
         })
