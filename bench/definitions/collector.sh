@@ -74,7 +74,7 @@ idle() {
     done
 }
 
-# Latency at half of what the same process has just done at full speed.
+# Latency at half of what Fanal's process has just done at full speed; others at the same rate, for what the machine adds.
 half() {
     local program
     build_rivals
@@ -127,6 +127,7 @@ install_inferno() {
 end_all() {
     [[ ! -d "$WORK/stack" ]] || stop_broker
     clean_up
+    [[ -z "${CPU_GROUP:-}" ]] || rmdir "$CPU_GROUP" 2>/dev/null || true
 }
 
 trap end_all EXIT
