@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
-use super::Config;
+use super::{Config, EventLogKind};
 use crate::exit::Ending;
 
-/// What an embedded run makes first of all.
-const EMBEDDED: [&str; 2] = ["log", "catalogue.sqlite"];
+const LOG: &str = "log";
+const CATALOGUE: &str = "catalogue.sqlite";
 /// What only a run on servers makes.
 const SPOOL: &str = "spool";
 
@@ -17,25 +17,50 @@ impl Config {
     /// Takes the servers of `named`, else those that the folder was started with. Refuses
     /// where the data of the folder would be left behind.
     pub(crate) fn on_servers_of_folder(&mut self, named: Option<&Path>) -> anyhow::Result<()> {
-        let (dir, kept) = (self.data_dir.display(), self.servers_file());
-        let embedded = EMBEDDED.into_iter().find(|name| self.path(name).exists());
-        match (named, kept.is_file(), embedded) {
-            (Some(file), false, Some(found)) => Err(Ending::WrongUse(format!(
-                "{dir} holds the data of embedded parts ({found}), of which the servers of {} know nothing; \
-                 start without --cluster, or give the servers a folder of their own with --data-dir",
-                file.display()
-            ))
-            .into()),
-            (Some(file), ..) => self.on_cluster(file),
-            (None, true, _) => self.on_cluster(&kept),
-            (None, false, None) if self.path(SPOOL).exists() => Err(Ending::WrongUse(format!(
-                "{dir} was used with servers (it holds a {SPOOL}), but {} is gone, which named them; \
-                 start `fanal dev --cluster FILE` with their file once more, or name another folder with --data-dir",
-                kept.display()
-            ))
-            .into()),
-            (None, false, _) => Ok(()),
+        let kept = Some(self.servers_file()).filter(|file| file.is_file());
+        let has_spool = self.path(SPOOL).exists();
+        // A log beside a spool is what is left from before the servers.
+        let mut has_log = self.path(LOG).exists() && !has_spool;
+        let mut has_catalogue = self.path(CATALOGUE).exists();
+        if let Some(kept) = &kept {
+            let mut before = self.clone();
+            before.on_cluster(kept)?;
+            has_log = before.event_log.kind == EventLogKind::Embedded;
+            has_catalogue = before.catalogue.url.is_none();
         }
+        let Some(file) = named.or(kept.as_deref()) else {
+            return if has_spool { Err(self.servers_forgotten()) } else { Ok(()) };
+        };
+        self.on_cluster(file)?;
+        let left = if has_log && self.event_log.kind == EventLogKind::Kafka {
+            LOG
+        } else if has_catalogue && self.catalogue.url.is_some() {
+            CATALOGUE
+        } else {
+            return Ok(());
+        };
+        // What is not there yet is not left behind.
+        if self.path(left).exists() { Err(self.left_behind(left, file)) } else { Ok(()) }
+    }
+
+    fn left_behind(&self, found: &str, file: &Path) -> anyhow::Error {
+        let dir = self.data_dir.display();
+        let text = format!(
+            "{dir} holds the data of embedded parts ({found}), of which the servers of {} know nothing; \
+             start without --cluster, or give the servers a folder of their own with --data-dir",
+            file.display()
+        );
+        Ending::WrongUse(text).into()
+    }
+
+    fn servers_forgotten(&self) -> anyhow::Error {
+        let (dir, kept) = (self.data_dir.display(), self.servers_file());
+        let text = format!(
+            "{dir} was used with servers (it holds a {SPOOL}), but {} is not there, which would name them; give their \
+             file once more, `fanal dev --cluster FILE` or --config FILE, or name another folder with --data-dir",
+            kept.display()
+        );
+        Ending::WrongUse(text).into()
     }
 }
 
@@ -58,21 +83,37 @@ mod tests {
         std::fs::write(&file, SERVERS).unwrap();
         assert_eq!(start(&dir, None), Ok(false));
         assert_eq!(start(&dir, Some(&file)), Ok(true));
-        for name in EMBEDDED {
+        let catalogue = folder.path().join("catalogue.toml");
+        std::fs::write(&catalogue, "[catalogue]\nurl = \"mysql://fanal@m:3306/fanal\"\n").unwrap();
+        let clickhouse = folder.path().join("clickhouse.toml");
+        std::fs::write(&clickhouse, "[clickhouse]\nurl = \"http://c:8123\"\n").unwrap();
+        for (name, servers) in [(LOG, &file), (CATALOGUE, &catalogue)] {
             std::fs::create_dir_all(dir.join(name)).unwrap();
-            let refused = start(&dir, Some(&file)).unwrap_err();
+            let refused = start(&dir, Some(servers)).unwrap_err();
             assert!(refused.contains(name) && refused.contains("without --cluster"), "{refused}");
             assert_eq!(start(&dir, None), Ok(false));
+            // Servers for other parts leave nothing behind.
+            assert_eq!(start(&dir, Some(&clickhouse)), Ok(false));
             std::fs::remove_dir(dir.join(name)).unwrap();
         }
         std::fs::create_dir(dir.join(SPOOL)).unwrap();
-        let refused = start(&dir, None).unwrap_err();
-        assert!(refused.contains("servers.toml") && refused.contains("--cluster FILE"), "{refused}");
-        assert_eq!(start(&dir, Some(&file)), Ok(true));
+        for is_there in [false, true] {
+            let refused = start(&dir, None).unwrap_err();
+            assert!(refused.contains("servers.toml") && refused.contains("--cluster FILE"), "{refused}");
+            assert_eq!(start(&dir, Some(&file)), Ok(true));
+            // With Kafka and without a server for the catalogue both are there.
+            if !is_there {
+                std::fs::create_dir(dir.join(CATALOGUE)).unwrap();
+            }
+        }
         std::fs::copy(&file, dir.join("servers.toml")).unwrap();
         assert_eq!(start(&dir, None), Ok(true));
-        // Servers for some parts, embedded parts for the others.
-        std::fs::create_dir(dir.join("log")).unwrap();
-        assert_eq!((start(&dir, None), start(&dir, Some(&file))), (Ok(true), Ok(true)));
+        assert!(start(&dir, Some(&catalogue)).is_err(), "its catalogue is embedded");
+        // Servers for some parts, embedded parts for the others; then other servers.
+        std::fs::copy(&clickhouse, dir.join("servers.toml")).unwrap();
+        std::fs::create_dir(dir.join(LOG)).unwrap();
+        assert_eq!(start(&dir, None), Ok(false));
+        let refused = start(&dir, Some(&file)).unwrap_err();
+        assert!(refused.contains("(log)"), "{refused}");
     }
 }

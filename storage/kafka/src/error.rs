@@ -27,7 +27,8 @@ pub enum KafkaError {
     Unreachable { what: &'static str, detail: String },
     /// Whoever made this client is making it, or says why it cannot.
     #[error(
-        "topic `{topic}` is not there yet; it is made as soon as the brokers allow it, see the part `kafka`"
+        "topic `{topic}` is not there yet; at a start it is made as soon as the brokers allow it, see the part `kafka`; \
+         where it was deleted, restart a process"
     )]
     TopicMissing { topic: String },
     #[error("cannot make topic `{topic}`: {detail}; let an operator make it, or give the user the right to")]

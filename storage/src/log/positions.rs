@@ -107,7 +107,13 @@ pub(super) fn load(dir: &Path) -> Result<BTreeMap<String, u64>, PositionError> {
 /// The position of one consumer, read beside whoever writes it.
 pub(super) fn peek(dir: &Path, consumer: &str) -> io::Result<Option<u64>> {
     match fs::read_to_string(dir.join(consumer)) {
-        Ok(text) => Ok(parse(&text)),
+        Ok(text) => match parse(&text) {
+            Some(offset) => Ok(Some(offset)),
+            None => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!("the position of `{consumer}` is unreadable"),
+            )),
+        },
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }

@@ -30,7 +30,8 @@ fn look(settings: &SpoolSettings) -> Finding {
         Ok(waiting) => waiting,
         Err(error) => {
             let dir = settings.dir.display();
-            return Finding::bad(WHAT, format!("cannot look into {dir}: {error}; run this as its owner"));
+            let text = format!("cannot look into {dir}: {error}; run this as its owner, and check the disk");
+            return Finding::bad(WHAT, text);
         }
     };
     let used = bytes_of(&settings.dir.join("segments"));
@@ -43,6 +44,11 @@ fn look(settings: &SpoolSettings) -> Finding {
         settings.dir.display(),
         shown(free)
     );
+    if waiting.is_damaged {
+        let text =
+            format!("{text}: damaged, more may wait; stop the collector, then run this with --repair-log");
+        return Finding::bad(WHAT, text);
+    }
     if free <= settings.free_bytes_min {
         let min = ByteSize(settings.free_bytes_min);
         return Finding::bad(
@@ -104,5 +110,20 @@ mod tests {
         assert!(look(&settings).detail.starts_with("3 records (2KiB)"), "{:?}", look(&settings));
         log.positions().commit("drain", 6).unwrap();
         assert_eq!(look(&settings).verdict(), "good");
+        log.positions().commit("drain", 0).unwrap();
+        drop(log);
+        let mut files: Vec<_> = std::fs::read_dir(settings.dir.join("segments"))
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .filter(|path| path.metadata().unwrap().len() > 0)
+            .collect();
+        files.sort();
+        let last = files.last().unwrap();
+        let mut bytes = std::fs::read(last).unwrap();
+        bytes[0] ^= 1;
+        std::fs::write(last, bytes).unwrap();
+        let damaged = look(&settings);
+        assert_eq!(damaged.verdict(), "BAD", "{damaged:?}");
+        assert!(damaged.detail.contains("damaged"), "{damaged:?}");
     }
 }

@@ -89,10 +89,12 @@ impl Inner {
         if let Some(password) = self.password.as_ref().filter(|_| !config.user.is_empty()) {
             builder = builder.user(&config.user, password);
         }
-        // What the driver says of an attempt is in its error, and the caller tries again: its own
-        // lines would be there with each attempt.
+        // The caller tries again, and the driver's own lines would be there with each attempt.
         let building = builder.build().with_subscriber(Dispatch::none());
-        let session = match tokio::time::timeout(connect_time, building).await {
+        let built = tokio::time::timeout(connect_time, building).await;
+        // Lines that were first reached in there are remembered as unwanted, for ever and for all.
+        tracing::callsite::rebuild_interest_cache();
+        let session = match built {
             Ok(Ok(session)) => session,
             Ok(Err(error)) => return Err(self.unreachable(error.to_string())),
             Err(_) => return Err(self.unreachable(format!("no session within {connect_time:?}"))),
