@@ -187,6 +187,10 @@ impl Load {
         self.long.fetch_add(1, Relaxed);
     }
 
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
     /// Counts a request; false if it is one too many (it is counted all the same).
     pub(super) fn begin(&self) -> bool {
         self.in_flight.fetch_add(1, Relaxed) < self.requests_max
