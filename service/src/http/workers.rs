@@ -176,7 +176,8 @@ impl Thread {
                 let lately = watched.in_flight().max(before - before / GATHER_FADE);
                 peak.store(lately, Ordering::Relaxed);
                 if lately >= GATHER_FROM {
-                    std::thread::sleep(GATHER);
+                    // All of this worker's requests are to wait, and nobody unparks it.
+                    std::thread::park_timeout(GATHER);
                 }
             })
             .build()?;
