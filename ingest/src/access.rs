@@ -50,10 +50,15 @@ impl AccessLog {
     }
 
     /// Notes the request, if it is one of those.
-    pub(crate) fn begin(self, seen: &Seen<'_>, connection: &Connection) -> Option<Box<Entry>> {
+    pub(crate) fn begin<'r>(
+        self,
+        seen: impl FnOnce() -> Seen<'r>,
+        connection: &Connection,
+    ) -> Option<Box<Entry>> {
         if self.share <= 0.0 || (self.share < 1.0 && !rand::rng().random_bool(self.share)) {
             return None;
         }
+        let seen = seen();
         let shown = |text: &str| text.chars().take(SHOWN_CHARS_MAX).collect::<String>();
         Some(Box::new(Entry {
             since: Instant::now(),
@@ -139,15 +144,15 @@ mod tests {
         let _guard = tracing::subscriber::set_default(subscriber);
         let address = "127.0.0.1:80".parse().unwrap();
         let connection = Connection { peer: address, local: address, tls: false, worker: 0 };
-        let seen = Seen {
+        let seen = || Seen {
             method: &Method::GET,
             path: "/visit/events",
             query: "",
             version: Version::HTTP_2,
             body_bytes: None,
         };
-        drop(AccessLog::new(1.0).begin(&seen, &connection).unwrap());
-        AccessLog::new(1.0).begin(&seen, &connection).unwrap().end(204, None);
+        drop(AccessLog::new(1.0).begin(seen, &connection).unwrap());
+        AccessLog::new(1.0).begin(seen, &connection).unwrap().end(204, None);
         let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 2, "{text}");

@@ -138,7 +138,7 @@ impl<L: EventLog> Ingest<L> {
         if request.method() == Method::OPTIONS {
             return cors::preflight(request.headers(), answers::METHODS);
         }
-        let entry = self.access.begin(&seen(&request), connection);
+        let entry = self.access.begin(|| seen(&request), connection);
         let (mut response, problem) = match self.receive(request, connection).await {
             Ok(response) => (response, None),
             Err(refusal) => refusal.answer(),

@@ -22,14 +22,14 @@ impl<L: EventLog> Ingest<L> {
         if body_bytes.is_some_and(|bytes| bytes > self.settings.body.bytes_max) {
             return None;
         }
-        let seen = Seen {
+        let seen = || Seen {
             method: &request.method,
             path: request.path,
             query: request.query,
             version: Version::HTTP_11,
             body_bytes: body_bytes.map(|bytes| bytes as u64),
         };
-        let entry = self.access.begin(&seen, connection);
+        let entry = self.access.begin(seen, connection);
         let door = self.door(request.query, request, connection).map_err(Refusal::from);
         let written = door.and_then(|door| self.write(&door, request.query, request, request.body));
         Some(answer(written.map_err(Box::new), as_image, entry))
