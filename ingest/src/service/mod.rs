@@ -302,7 +302,7 @@ impl<L: EventLog> Handler for Ingest<L> {
         &self,
         request: &PlainRequest<'_>,
         connection: &Connection,
-    ) -> Option<impl Future<Output = PlainAnswer> + Send + use<L>> {
+    ) -> Option<impl Future<Output = PlainAnswer> + Send + Unpin + use<L>> {
         Self::plain(self, request, connection)
     }
 }

@@ -12,6 +12,7 @@ mod body;
 mod fields;
 mod framing;
 mod gate;
+mod gather;
 mod life;
 mod limits;
 mod listener;
@@ -48,12 +49,13 @@ pub trait Handler: Send + Sync + 'static {
     const TAKES_PLAIN: bool = false;
 
     /// Takes a plain request of HTTP/1 the short way, with the answer that [`Self::handle`]
-    /// would give. `None` leaves it to that, and must have changed and counted nothing.
+    /// would give. `None` leaves it to that, and must have changed and counted nothing. Thousands
+    /// of the futures wait at once: small ones are quicker.
     fn plain(
         &self,
         request: &PlainRequest<'_>,
         connection: &Connection,
-    ) -> Option<impl Future<Output = PlainAnswer> + Send + use<Self>> {
+    ) -> Option<impl Future<Output = PlainAnswer> + Send + Unpin + use<Self>> {
         let _ = (request, connection);
         None::<std::future::Pending<PlainAnswer>>
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::header::{CONNECTION, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode, Version};
 use hyper::server::conn::{http1, http2};
@@ -88,7 +89,7 @@ impl<H: Handler> Task<H> {
         let (served, _watched) = self.begin();
         let wire = Wire::new(stream, Arc::clone(&served.activity));
         match is_http2 {
-            true => http2(wire, &served).await,
+            true => http2_apart(wire, &served).await,
             false => clear(wire, &served).await,
         }
     }
@@ -119,18 +120,36 @@ where
         match protocol.await {
             Some(Protocol::Http1) => {
                 served.activity.unpark();
-                match Box::pin(http1(wire, served)).await {
+                match http1_apart(wire, served).await {
                     Some(parked) => wire = parked,
                     None => return,
                 }
             }
-            Some(Protocol::Http2) => return Box::pin(http2(wire, served)).await,
+            Some(Protocol::Http2) => return http2_apart(wire, served).await,
             None => return,
         }
     }
 }
 
-/// Serves requests until the connection ends, or nothing was asked for a while: then the
+/// Behind a pointer, and never part of the caller: each look at a plain request would else
+/// touch the pages of a stack frame that only the library needs.
+#[inline(never)]
+fn http1_apart<S, H: Handler>(wire: Wire<S>, served: &Arc<Served<H>>) -> BoxFuture<'_, Option<Wire<S>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    Box::pin(http1(wire, served))
+}
+
+#[inline(never)]
+fn http2_apart<S, H: Handler>(wire: Wire<S>, served: &Arc<Served<H>>) -> BoxFuture<'_, ()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    Box::pin(http2(wire, served))
+}
+
+/// Serves requests until the connection ends, or nothing is asked at two looks: then the
 /// buffers of the protocol are given back, and the wire, which waits for less.
 async fn http1<S, H: Handler>(wire: Wire<S>, served: &Arc<Served<H>>) -> Option<Wire<S>>
 where
@@ -277,7 +296,8 @@ impl<H: Handler> Served<H> {
     }
 
     pub(super) fn limits(&self) -> &HttpLimits {
-        &self.admitted.gate.limits
+        // In the cache with whatever else is asked of the watch.
+        self.activity.watch().limits()
     }
 }
 
