@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use fanal_service::cors;
 use fanal_service::http::{Connection, PlainAnswer, PlainRequest};
 use fanal_storage::log::EventLog;
-use http::{HeaderValue, StatusCode, Version};
+use http::{HeaderValue, StatusCode};
 
 use super::{Ingest, Refusal, Written, as_image, has_body};
 use crate::access::{Entry, Seen};
@@ -30,7 +30,7 @@ impl<L: EventLog> Ingest<L> {
             method: &request.method,
             path: request.path,
             query: request.query,
-            version: Version::HTTP_11,
+            version: request.version,
             body_bytes: body_bytes.map(|bytes| bytes as u64),
         };
         let entry = self.access.begin(seen, connection);
@@ -81,7 +81,8 @@ impl Future for Waits {
         };
         let answered = match (std::mem::replace(&mut this.written, Waiting::Answered), result) {
             (Waiting::Ticket(_, set_cookie), Some(Ok(()))) => {
-                answers::accepted_plain(this.as_image, set_cookie.map(|value| *value))
+                let (answer, set_cookie) = (answers::accepted(this.as_image), set_cookie.map(|value| *value));
+                (PlainAnswer::Fixed { answer, set_cookie }, answer.status(), None)
             }
             (_, Some(Err(error))) => Self::refused(error.into()),
             (Waiting::Refused(refusal), _) => Self::refused(*refusal),

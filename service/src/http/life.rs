@@ -356,9 +356,14 @@ pub(super) struct InFlight<'a>(&'a Activity);
 impl InFlight<'_> {
     /// For a body that goes on when the request's future has ended.
     pub(super) fn stream(self, activity: &Arc<Activity>) -> Streaming {
-        std::mem::forget(self);
         activity.watch.load.begin_stream();
-        Streaming(Arc::clone(activity))
+        Streaming(self.keep(activity))
+    }
+
+    /// For a request whose future borrows nothing.
+    pub(super) fn keep(self, activity: &Arc<Activity>) -> Kept {
+        std::mem::forget(self);
+        Kept(Arc::clone(activity))
     }
 }
 
@@ -368,14 +373,23 @@ impl Drop for InFlight<'_> {
     }
 }
 
+/// The same, without a borrow.
+#[derive(Debug)]
+pub(super) struct Kept(Arc<Activity>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// One request in flight whose answer is a stream.
 #[derive(Debug)]
-pub(super) struct Streaming(Arc<Activity>);
+pub(super) struct Streaming(Kept);
 
 impl Drop for Streaming {
     fn drop(&mut self) {
-        self.0.watch.load.end_stream();
-        self.0.end();
+        self.0.0.watch.load.end_stream();
     }
 }
 

@@ -193,14 +193,16 @@ async fn a_query_of_a_mebibyte_and_bytes_that_are_no_text_end_one_connection_onl
 
 #[tokio::test]
 async fn a_panic_is_counted_and_requests_by_their_way() {
-    let metrics = fanal_service::metrics::Metrics::install().unwrap();
+    // Of this thread alone, on which all of this server runs: other tests count as well.
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _recording = metrics::set_default_local_recorder(&recorder);
     let server = start(HttpLimits::default()).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     assert!(ask(&mut stream, "/panic").await.unwrap().starts_with("HTTP/1.1 500"));
     assert!(ask(&mut stream, "/").await.unwrap().contains("204"));
     assert!(ask(&mut stream, "/long-way").await.unwrap().contains("204"));
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let text = metrics.render();
+    let text = recorder.handle().render();
     for line in [
         "http_handler_panics_total 1",
         "http_requests_total{way=\"short\"} 2",

@@ -10,6 +10,7 @@
 mod answer;
 mod date;
 mod request;
+mod stream;
 #[cfg(test)]
 mod tests;
 
@@ -22,9 +23,10 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub use answer::PlainAnswer;
+pub use answer::{FixedAnswer, PlainAnswer};
 pub(super) use date::Date;
 pub use request::PlainRequest;
+pub(super) use stream::answer_stream;
 
 use super::life::{Activity, InFlight, Order, Orders};
 use super::protocol::Served;
@@ -193,16 +195,22 @@ fn take<'a, H: Handler>(
     served: &'a Served<H>,
     bytes: &[u8],
 ) -> Option<Taken<'a, impl Future<Output = PlainAnswer> + Send + Unpin + use<H>>> {
-    request::parse(bytes, served.limits(), |request| {
-        let Some(in_flight) = served.activity.begin() else { return Some(Taken::Refused) };
-        let handled = || served.handler.plain(request, &served.connection);
-        let taken = match catch_unwind(AssertUnwindSafe(handled)) {
-            Ok(taken) => Taken::Waits(in_flight, taken?),
-            Err(_) => Taken::Panicked(in_flight),
-        };
-        served.activity.watch().took_short();
-        Some(taken)
-    })
+    request::parse(bytes, served.limits(), |request| hand_over(served, request))
+}
+
+/// Asks the handler, where one more request is not too many.
+fn hand_over<'a, H: Handler>(
+    served: &'a Served<H>,
+    request: &PlainRequest<'_>,
+) -> Option<Taken<'a, impl Future<Output = PlainAnswer> + Send + Unpin + use<H>>> {
+    let Some(in_flight) = served.activity.begin() else { return Some(Taken::Refused) };
+    let handled = || served.handler.plain(request, &served.connection);
+    let taken = match catch_unwind(AssertUnwindSafe(handled)) {
+        Ok(taken) => Taken::Waits(in_flight, taken?),
+        Err(_) => Taken::Panicked(in_flight),
+    };
+    served.activity.watch().took_short();
+    Some(taken)
 }
 
 /// What of an answer the kernel, or TLS, has taken.

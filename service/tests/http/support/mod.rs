@@ -3,16 +3,16 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use fanal_service::http::{
-    Body, BodyLimits, Connection, Encoding, Handler, HttpLimits, Listener, PlainAnswer, PlainRequest,
-    Request, Response, ServeError, bind, empty, read_body, serve,
+    Body, BodyLimits, Connection, Encoding, FixedAnswer, Handler, HttpLimits, Listener, PlainAnswer,
+    PlainRequest, Request, Response, ServeError, bind, empty, read_body, serve,
 };
 use fanal_service::problem::Problem;
 use fanal_service::stop::Stop;
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -21,6 +21,11 @@ use tokio::task::JoinHandle;
 pub(crate) const BLOCK: Duration = Duration::from_millis(400);
 /// More than the buffers of a small socket and of TLS.
 pub(crate) const BIG_BYTES: usize = 300_000;
+
+static SHORT: LazyLock<FixedAnswer> = LazyLock::new(|| {
+    let headers = [(HeaderName::from_static("x-way"), "short")];
+    FixedAnswer::new(StatusCode::NO_CONTENT, headers, b"")
+});
 
 /// Answers as the path asks, the short way and the long.
 pub(crate) struct Example;
@@ -49,11 +54,7 @@ impl Handler for Example {
             }
             assert!(!panics, "asked for");
             match text.is_empty() {
-                true => PlainAnswer::Fixed {
-                    head: b"HTTP/1.1 204 No Content\r\nx-way: short\r\n",
-                    body: b"",
-                    set_cookie: None,
-                },
+                true => PlainAnswer::Fixed { answer: &SHORT, set_cookie: None },
                 false => PlainAnswer::Any(Box::new(Response::new(Body::full(text)))),
             }
         }))
