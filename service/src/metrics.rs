@@ -76,7 +76,7 @@ fn describe() {
     );
     metrics::describe_counter!(
         "http_requests_total",
-        "Requests that were begun. By `way`: `short` (they came whole and said nothing unusual), `long` (through the HTTP library)."
+        "Requests that were begun. By `way`: `short` (they came whole and said nothing unusual, and were taken at once), `long` (all others)."
     );
     metrics::describe_counter!(
         "http_requests_refused_total",

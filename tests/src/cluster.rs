@@ -143,11 +143,20 @@ impl Node {
     /// When it does not run.
     #[must_use]
     pub fn resident_mib(&self) -> u64 {
+        self.status("VmRSS").trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+    }
+
+    /// A field of what the system says of the program.
+    ///
+    /// # Panics
+    /// When it does not run.
+    #[must_use]
+    pub fn status(&self, field: &str) -> String {
         let running = std::fs::read(self.folder.join("data/running.json")).unwrap();
         let running: serde_json::Value = serde_json::from_slice(&running).unwrap();
         let status = std::fs::read_to_string(format!("/proc/{}/status", running["pid"])).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() / 1024
+        let found = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        found.unwrap_or_else(|| panic!("no {field} in {status}")).trim().to_owned()
     }
 
     /// SIGKILL; the data folder stays as it is.

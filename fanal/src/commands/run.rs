@@ -15,11 +15,15 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    node::use_small_pages();
+    let mut pages = node::SmallPages::ask();
     let config = Config::read(&arguments.config)?;
+    if config.etl.is_some() || config.embeds_tables() {
+        pages.take_back();
+    }
     // Before there are threads: it changes the environment.
     let handed = fanal_service::supervisor::handed_over()?;
     let _logs = fanal_service::logs::start(config.logs.format, &config.logs.filter)?;
+    pages.report();
     super::runtime()?.block_on(async {
         let node = node::Node::start_on(config, handed).await?;
         if node.until_ready().await {

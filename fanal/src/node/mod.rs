@@ -29,7 +29,7 @@ pub(crate) use folder::{Folder, InUse};
 pub(crate) use internal::{CATCH_UP_PATH, PROGRESS_PATH, REBUILD_PATH, RebuildOrder, RebuildOutcome, Stages};
 pub(crate) use listeners::{Addresses, Handed, host_name};
 pub(crate) use parts::{Parts, RUNNING, make_private_folder, open_catalogue};
-pub(crate) use process::use_small_pages;
+pub(crate) use process::SmallPages;
 pub(crate) use stores::archive_store;
 
 /// How often positions of imports are stored apart from the log.
@@ -67,7 +67,7 @@ impl Node {
         if !config.http.take_over {
             Folder::is_free(&config.data_dir).await?;
         }
-        process::prepare(&config);
+        process::allow_many_files();
         let supervisor = Arc::new(Supervisor::from_environment());
         let stop = Stop::new();
         let reload = on_signals(&stop).context("cannot listen to signals")?;

@@ -1,32 +1,47 @@
 //! What the process asks of the system for itself.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::disable_transparent_huge_pages;
-
-use crate::config::Config;
-
-/// Before anything is read: in pages of 2 MiB most of the memory that a process is counted for
-/// was never used, where there are only many small pieces.
-pub(crate) fn use_small_pages() {
-    if let Err(error) = disable_transparent_huge_pages(true) {
-        tracing::warn!(%error, "cannot do without large pages of memory");
-    }
-}
-
-pub(super) fn prepare(config: &Config) {
-    if let Err(error) = allow_many_files() {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
-    // Visits are built in large pieces.
-    if config.etl.is_some()
-        && let Err(error) = disable_transparent_huge_pages(false)
-    {
-        tracing::warn!(%error, "cannot use large pages of memory");
-    }
-}
+use rustix::thread::{disable_transparent_huge_pages, transparent_huge_pages_are_disabled};
 
 /// Connections are files: the process may open as many as the system lets it.
-fn allow_many_files() -> rustix::io::Result<()> {
+pub(super) fn allow_many_files() {
     let maximum = getrlimit(Resource::Nofile).maximum;
-    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
+
+/// Keeps the process, and the processes that it starts, to pages of the usual size: of pages of
+/// 2 MiB most was never used where memory is many small pieces, and a process is counted for
+/// all of it.
+pub(crate) struct SmallPages(rustix::io::Result<Set>);
+
+enum Set {
+    Here,
+    /// By whoever started the process; not ours to take back.
+    Before,
+}
+
+impl SmallPages {
+    /// To be asked for before much memory is used.
+    pub(crate) fn ask() -> Self {
+        Self(transparent_huge_pages_are_disabled().and_then(|before| match before {
+            true => Ok(Set::Before),
+            false => disable_transparent_huge_pages(true).map(|()| Set::Here),
+        }))
+    }
+
+    /// For what works on memory in large pieces.
+    pub(crate) fn take_back(&mut self) {
+        if matches!(self.0, Ok(Set::Here)) {
+            self.0 = disable_transparent_huge_pages(false).map(|()| Set::Before);
+        }
+    }
+
+    /// Logs what did not work; it costs memory or speed, nothing else.
+    pub(crate) fn report(&self) {
+        if let Err(error) = &self.0 {
+            tracing::info!(%error, "the system does not let the process choose the size of its pages");
+        }
+    }
 }

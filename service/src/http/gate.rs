@@ -180,12 +180,12 @@ impl Load {
         self.shown_long.increment(u64::from(self.long.swap(0, Relaxed)));
     }
 
-    /// A request goes past the HTTP library.
+    /// A request is taken at once.
     pub(super) fn took_short(&self) {
         self.short.fetch_add(1, Relaxed);
     }
 
-    /// A request goes through it.
+    /// A request goes the way of all others.
     pub(super) fn took_long(&self) {
         self.long.fetch_add(1, Relaxed);
     }

@@ -112,12 +112,12 @@ impl Watch {
         &self.limits
     }
 
-    /// A request goes past the HTTP library.
+    /// A request is taken at once.
     pub(super) fn took_short(&self) {
         self.load.took_short();
     }
 
-    /// A request goes through it.
+    /// A request goes the way of all others.
     pub(super) fn took_long(&self) {
         self.load.took_long();
     }

@@ -133,7 +133,7 @@ async fn streams_that_are_one_too_many_are_refused_until_there_is_room() {
     let server = start(HttpLimits { requests_max: 1, ..HttpLimits::default() }).await;
     let mut sender = streams(server.address).await;
     let mut other = sender.clone();
-    let given_up = tokio::spawn(async move { ask_stream(&mut other, "/slow", "").await });
+    let given_up = tokio::spawn(async move { ask_stream(&mut other, "/for-ever", "").await });
     sleep(Duration::from_millis(100)).await;
     assert_eq!(ask_stream(&mut sender, "/", "").await, (503, false));
     // A stream that is reset counts no longer.

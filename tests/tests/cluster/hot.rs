@@ -98,6 +98,8 @@ fn a_visitor_with_thousands_of_lines_in_a_second_has_the_visit_that_an_embedded_
     let mut other = Node::new(folder.path(), "other", Role::Ingest, &servers.toml(), "node = \"n2\"");
     other.start();
     eventually(LIMIT, "another collector", || other.unready().is_none().then_some(()));
+    // Large pages are for those who build visits.
+    assert_eq!((node.status("THP_enabled"), other.status("THP_enabled")), ("1".into(), "0".into()));
     send(&node);
     // After the rebuild of what overflowed, the visitor's own partition gets a line again,
     // and streams a visit that knows nothing of the overflow.

@@ -30,7 +30,7 @@ pub struct FixedAnswer {
 }
 
 impl FixedAnswer {
-    /// The headers are without the length, `Date` and `Connection`.
+    /// Length, `Date` and `Connection` are whoever writes it to say: they are left out.
     pub fn new<const N: usize>(
         status: StatusCode,
         headers: [(HeaderName, &'static str); N],
@@ -40,8 +40,11 @@ impl FixedAnswer {
         let mut response = Response::new(Body::full(body));
         *response.status_mut() = status;
         *response.headers_mut() = named.collect();
+        for ours in [CONTENT_LENGTH, CONNECTION, DATE] {
+            response.headers_mut().remove(ours);
+        }
         let mut head = Vec::new();
-        write_head(&mut head, &response, body);
+        let body = write_head(&mut head, &response, body);
         Self { status, headers: std::mem::take(response.headers_mut()), body, head }
     }
 
@@ -68,6 +71,7 @@ impl PlainAnswer {
     pub(super) fn into_response(self) -> Response {
         match self {
             Self::Fixed { answer, set_cookie } => answer.response(set_cookie),
+            Self::Any(response) if response.body().bytes().is_none() => no_stream(),
             Self::Any(response) => *response,
         }
     }
@@ -84,10 +88,7 @@ impl PlainAnswer {
             }
             Self::Any(response) => match response.body().bytes() {
                 Some(body) => write_head(to, response, body),
-                None => {
-                    tracing::error!("a plain request was answered with a stream");
-                    return Self::Any(Box::new(Problem::internal().into_response())).write(to, date, true);
-                }
+                None => return Self::Any(Box::new(no_stream())).write(to, date, true),
             },
         };
         if is_last {
@@ -99,6 +100,12 @@ impl PlainAnswer {
         to.extend_from_slice(body);
         is_last
     }
+}
+
+/// Nobody counts a stream here as in flight, so that it would be cut at a stop.
+fn no_stream() -> Response {
+    tracing::error!("a plain request was answered with a stream");
+    Problem::internal().into_response()
 }
 
 /// Status line and headers; the body that goes with them.
@@ -162,6 +169,11 @@ mod tests {
         let fixed = PlainAnswer::Fixed { answer, set_cookie: Some(HeaderValue::from_static("a=b")) };
         let expected = "HTTP/1.1 200 OK\r\na: b\r\ncontent-length: 1\r\nset-cookie: a=b\r\n\r\nx";
         assert_eq!(written(&fixed, false), (expected.to_owned(), false));
+        let answer = FixedAnswer::new(StatusCode::NO_CONTENT, [(CONTENT_LENGTH, "9")], b"lost");
+        let answer: &'static FixedAnswer = Box::leak(Box::new(answer));
+        let none = PlainAnswer::Fixed { answer, set_cookie: None };
+        assert_eq!(written(&none, false), ("HTTP/1.1 204 No Content\r\n\r\n".to_owned(), false));
+        assert!(answer.response(None).headers().is_empty());
         // The library's way of the same.
         let response = PlainAnswer::Any(Box::new(fixed.into_response()));
         let expected = "HTTP/1.1 200 OK\r\na: b\r\nset-cookie: a=b\r\ncontent-length: 1\r\n\r\nx";
@@ -173,5 +185,8 @@ mod tests {
         let stream = Body::stream(futures_util::stream::empty());
         let (text, ends) = written(&PlainAnswer::Any(Box::new(Response::new(stream))), false);
         assert!(ends && text.starts_with("HTTP/1.1 500 ") && text.contains("connection: close"), "{text}");
+        let stream = Body::stream(futures_util::stream::empty());
+        let response = PlainAnswer::Any(Box::new(Response::new(stream))).into_response();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     }
 }

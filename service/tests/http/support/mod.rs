@@ -47,8 +47,11 @@ impl Handler for Example {
             _ => String::new(),
         };
         let wait = Duration::from_millis(if request.path == "/slow" { 400 } else { 0 });
-        let panics = request.path == "/panic-later";
+        let (panics, ends) = (request.path == "/panic-later", request.path != "/for-ever");
         Some(Box::pin(async move {
+            if !ends {
+                std::future::pending::<()>().await;
+            }
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
