@@ -15,7 +15,7 @@ mod twin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fanal_model::Source;
-use fanal_parser::access_log::{Scratch, parse_fanal};
+use fanal_parser::log_format::{LogFormat, Scratch};
 use fanal_parser::{Limits, Receiver, Request, cookie_visitor, counts, line};
 use twin::request::Kept;
 
@@ -140,7 +140,7 @@ fn no_bytes_break_a_reader() {
         let mut log = b"1700000000.123\t10.0.0.1\tPOST\t/visit/events?siteCode=s\t204\t".to_vec();
         log.extend_from_slice(input);
         for line in [input, &log] {
-            if let Ok(columns) = parse_fanal(line) {
+            if let Ok(columns) = LogFormat::fanal().read(line) {
                 let _ = columns.outcome(&mut Scratch::default());
             }
         }
