@@ -75,8 +75,9 @@ pub(super) fn parse(text: &str) -> Result<Directive, FormatError> {
         }
     };
     let mut pieces = Vec::new();
-    for part in &parts {
-        split(part, &mut pieces).map_err(|(at, why)| fault(at, why))?;
+    for (at, part) in parts.iter().enumerate() {
+        let is_last = at + 1 == parts.len();
+        split(part, is_last, &mut pieces).map_err(|(at, why)| fault(at, why))?;
     }
     let variables = pieces.iter().filter(|piece| matches!(piece, Piece::Variable { .. })).count();
     if variables == 0 {
@@ -189,15 +190,18 @@ fn unescape(bytes: &[u8], begin: usize, end: usize, word: &mut Word) {
 }
 
 /// Takes one string apart. A variable never goes on in the next string.
-fn split(word: &Word, pieces: &mut Vec<Piece>) -> Result<(), Fault> {
+fn split(word: &Word, is_last: bool, pieces: &mut Vec<Piece>) -> Result<(), Fault> {
     let offset = |at: usize| word.offsets.get(at).copied().unwrap_or(word.start);
     let mut at = 0;
     while at < word.bytes.len() {
         let rest = &word.bytes[at..];
         if rest[0] != b'$' {
             let length = memchr::memchr(b'$', rest).unwrap_or(rest.len());
-            if let Some(line_feed) = memchr::memchr(b'\n', &rest[..length]) {
-                return Err((offset(at + line_feed), FormatFault::LineFeed));
+            // At the very end a carriage return belongs to the end of the line.
+            let is_end = |found: usize| is_last && rest[found] == b'\r' && found + 1 == rest.len();
+            let mut ends = memchr::memchr2_iter(b'\n', b'\r', &rest[..length]);
+            if let Some(found) = ends.find(|found| !is_end(*found)) {
+                return Err((offset(at + found), FormatFault::LineEnd));
             }
             match pieces.last_mut() {
                 Some(Piece::Literal { bytes }) => bytes.extend_from_slice(&rest[..length]),
@@ -277,6 +281,7 @@ mod tests {
             ("log_format x\n '$a ${b';", 18, "`${b}`"),
             ("'$a $' 'b'", 4, "no name"),
             ("$a\\n$b", 2, "line feed"),
+            ("'$a\\r' '$b\\r'", 3, "carriage return"),
         ] {
             let error = parse(text).unwrap_err();
             assert_eq!(error.place.offset, Some(offset), "{text}: {error}");

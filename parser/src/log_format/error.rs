@@ -74,9 +74,9 @@ pub enum FormatFault {
     #[error("`${{{name}` has no closing brace: write `${{{name}}}`")]
     OpenBrace { name: String },
     #[error(
-        "a line feed in the format spreads a record over several lines: write all on one line of the log"
+        "a line feed or carriage return inside of the format spreads a record over several lines: write all on one line of the log"
     )]
-    LineFeed,
+    LineEnd,
     #[error(
         "`${before}` and `${behind}` stand side by side, so nothing says where the first ends: put a separator between them, such as a tab (`\\t`) or quotes"
     )]

@@ -11,12 +11,15 @@ use super::error::shown;
 use super::plan::{Anchor, Back, Find};
 use super::shape::{MethodForm, Slot, TargetForm};
 use super::time::TimeForm;
-use super::{LogFormat, LogOutcome, Scratch, without_end};
+use super::{Escape, LogFormat, LogOutcome, Scratch, without_end};
 
 /// A compiled format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explanation {
     pub escape: &'static str,
+    /// The values can be told apart only as nginx writes since 1.21.1, which refuses
+    /// blanks in URIs and hosts.
+    pub is_recent: bool,
     /// Literals and variables in their order.
     pub parts: Vec<Part>,
     /// What beacons need, and where it comes from.
@@ -117,7 +120,26 @@ pub struct ExplainedLine {
     pub tracking_lines: Option<u64>,
 }
 
-/// One value of a line.
+/// One value of a line, as it stands there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field<'a> {
+    pub variable: &'a str,
+    pub used_for: Option<&'static str>,
+    pub raw: &'a [u8],
+    escape: Escape,
+}
+
+impl Field<'_> {
+    /// What it stands for; empty for no value, `None` where nginx cannot have written it.
+    #[must_use]
+    pub fn decoded(&self) -> Option<Vec<u8>> {
+        let mut decoded = Vec::new();
+        let text = if self.raw == self.escape.absent() { &[] } else { self.raw };
+        self.escape.decode(text, &mut decoded).map(|()| decoded)
+    }
+}
+
+/// One value of a line, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExplainedField {
     pub variable: String,
@@ -151,7 +173,8 @@ impl LogFormat {
             }
         }
         let uses = SLOTS.iter().filter_map(|slot| self.explained_use(*slot)).collect();
-        Explanation { escape: plan.escape.name(), parts, uses, notes: self.notes() }
+        let (escape, is_recent) = (plan.escape.name(), plan.is_recent);
+        Explanation { escape, is_recent, parts, uses, notes: self.notes() }
     }
 
     fn variable_of(&self, slot: Slot) -> Option<String> {
@@ -208,24 +231,30 @@ impl LogFormat {
         notes
     }
 
+    /// The values of a line in their order; the position of the variable, of all that
+    /// are searched, at which the line turned out to be of another format.
+    #[must_use]
+    pub fn fields<'a>(&'a self, line: &'a [u8]) -> (Vec<Field<'a>>, Option<usize>) {
+        let plan = &self.plan;
+        let mut found: Vec<(usize, Field<'a>)> = Vec::new();
+        let located = plan.locate(without_end(line), |at, slot, raw| {
+            let variable = &plan.variables[at].0.name;
+            found.push((at, Field { variable, used_for: slot.name(), raw, escape: plan.escape }));
+        });
+        found.sort_by_key(|(at, _)| *at);
+        (found.into_iter().map(|(_, field)| field).collect(), located.err().map(|misfit| misfit.0))
+    }
+
     /// What becomes of one line.
     #[must_use]
     pub fn explain(&self, line: &[u8]) -> ExplainedLine {
         let line = without_end(line);
-        let plan = &self.plan;
-        let mut found: Vec<(usize, &[u8])> = Vec::new();
-        let located = plan.locate(line, |at, _, value| found.push((at, value)));
-        found.sort_by_key(|(at, _)| *at);
-        let fields = found.iter().map(|(at, raw)| {
-            let mut decoded = Vec::new();
-            let text = if *raw == plan.escape.absent() { &[] } else { *raw };
-            let decoded = plan.escape.decode(text, &mut decoded).map(|()| decoded);
-            ExplainedField {
-                variable: plan.variables[*at].0.name.clone(),
-                used_for: plan.steps[*at].slot.name(),
-                raw: String::from_utf8_lossy(raw).into_owned(),
-                decoded: decoded.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
-            }
+        let (fields, misfit) = self.fields(line);
+        let fields = fields.iter().map(|field| ExplainedField {
+            variable: field.variable.to_owned(),
+            used_for: field.used_for,
+            raw: String::from_utf8_lossy(field.raw).into_owned(),
+            decoded: field.decoded().map(|bytes| String::from_utf8_lossy(&bytes).into_owned()),
         });
         let mut explained = ExplainedLine {
             fields: fields.collect(),
@@ -237,9 +266,9 @@ impl LogFormat {
             cookie_visitor: None,
             tracking_lines: None,
         };
-        match located {
-            Err(misfit) => explained.why = Some(self.misfit(misfit.0, line)),
-            Ok(()) => self.judge(line, &mut explained),
+        match misfit {
+            Some(at) => explained.why = Some(self.misfit(at, line)),
+            None => self.judge(line, &mut explained),
         }
         explained
     }

@@ -199,13 +199,13 @@ impl<'a> LogLine<'a> {
     }
 
     fn method_and_target(&self) -> (Option<&'a [u8]>, &'a [u8]) {
-        let target = self.value(Slot::Target);
+        let (of_target, target) = match self.shape.target {
+            TargetForm::Request => of_request(self.value(Slot::Target)),
+            TargetForm::Uri | TargetForm::Folded | TargetForm::Path => (&[][..], self.value(Slot::Target)),
+        };
         let method = self.value(Slot::Method);
         match self.shape.method {
-            MethodForm::OfTarget => {
-                let (method, target) = of_request(target);
-                (Some(method), target)
-            }
+            MethodForm::OfTarget => (Some(of_target), target),
             MethodForm::OfRequest => (Some(of_request(method).0), target),
             MethodForm::Own => (Some(method), target),
             MethodForm::Unknown => (None, target),

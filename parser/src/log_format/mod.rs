@@ -28,7 +28,7 @@ mod tests;
 pub use address::with_reduced_addresses;
 pub use error::{Ambiguity, FormatError, FormatFault, Place};
 pub use escape::Escape;
-pub use explain::{ExplainedField, ExplainedLine, ExplainedUse, Explanation, Part, Search};
+pub use explain::{ExplainedField, ExplainedLine, ExplainedUse, Explanation, Field, OpenEnd, Part, Search};
 use fanal_model::RejectReason;
 pub use line::{IgnoreReason, LogLine, LogOutcome, LogRequest, Scratch};
 use plan::Plan;

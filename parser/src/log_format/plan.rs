@@ -161,6 +161,12 @@ fn fold(pieces: &[Piece]) -> (Box<[u8]>, Variables) {
         variables.push((Named { name, offset, variable }, Box::default()));
         rest = &rest[taken..];
     }
+    // A carriage return at the end belongs to the end of the line, which lines come without.
+    if let Some((_, literal)) = variables.last_mut()
+        && let Some(text) = literal.strip_suffix(b"\r")
+    {
+        *literal = text.into();
+    }
     (prefix, variables)
 }
 
@@ -259,8 +265,7 @@ fn open(fields: &[Field<'_>], finds: &mut Vec<Find>, escape: Escape) -> Result<(
     let first = finds.len();
     let mut backs = Vec::new();
     for last in first + 1..fields.len() {
-        let (before, field) = (&fields[last - 1], &fields[last]);
-        let Some(back) = back(before.literal, field, escape) else {
+        let Some(back) = back(&fields[first..=last], escape) else {
             return Err(ambiguous(fields, first, last, escape));
         };
         backs.push(Find::Backwards(back));
@@ -275,8 +280,13 @@ fn open(fields: &[Field<'_>], finds: &mut Vec<Find>, escape: Escape) -> Result<(
     Err(ambiguous(fields, first, fields.len() - 1, escape))
 }
 
-/// How the beginning of `field` is found from its end, behind `literal`.
-fn back(literal: &[u8], field: &Field<'_>, escape: Escape) -> Option<Back> {
+/// How the beginning of the last of `fields` is found from its end.
+fn back(fields: &[Field<'_>], escape: Escape) -> Option<Back> {
+    let [ahead @ .., before, field] = fields else { return None };
+    let literal = before.literal;
+    // Only in values may a backslash stand before a `"`, or nobody knows what it escapes.
+    let hides_quotes =
+        escape == Escape::Json && !ahead.iter().chain([before]).any(|field| field.literal.contains(&b'\\'));
     if let Some(width) = field.named.variable.width {
         return Some(Back::Width(width));
     }
@@ -284,8 +294,7 @@ fn back(literal: &[u8], field: &Field<'_>, escape: Escape) -> Option<Back> {
         if !field.text.has(byte) {
             return Some(Back::Byte { byte, after });
         }
-        let before = &literal[..literal.len() - after - 1];
-        if escape == Escape::Json && byte == b'"' && !before.ends_with(b"\\") {
+        if hides_quotes && byte == b'"' {
             return Some(Back::Quote { after });
         }
     }
