@@ -40,15 +40,18 @@ pub fn parse_query(query: &[u8]) -> Query<'_> {
     read
 }
 
+const SITE_CODE: &[u8] = b"siteCode";
+const EVENT_TYPE: &[u8] = b"eventType";
+
 /// Only the site of [`parse_query`].
 pub(crate) fn site_code(query: &[u8]) -> Option<Cow<'_, str>> {
-    let is_site = |pair: &Pair<'_>| !pair.value.is_empty() && Name::of(pair.name) == Some(Name::SiteCode);
+    let is_site = |pair: &Pair<'_>| !pair.value.is_empty() && pair.name == SITE_CODE;
     Pairs::of_query(query).find(is_site).map(|pair| decode(pair.value))
 }
 
 /// Whether the query is a tracking line itself.
 pub(crate) fn names_an_event(query: &[u8]) -> bool {
-    Pairs::of_query(query).any(|pair| !pair.value.is_empty() && Name::of(pair.name) == Some(Name::Kind))
+    Pairs::of_query(query).any(|pair| !pair.value.is_empty() && pair.name == EVENT_TYPE)
 }
 
 #[cfg(test)]

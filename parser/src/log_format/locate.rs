@@ -19,7 +19,7 @@ impl Plan {
         line: &'a [u8],
         mut found: impl FnMut(usize, Slot, &'a [u8]),
     ) -> Result<(), Misfit> {
-        let mut rest = line.strip_prefix(&*self.prefix).ok_or(Misfit(0))?;
+        let mut rest = after(line, &self.prefix).ok_or(Misfit(0))?;
         let mut at = 0;
         while let Some(step) = self.steps.get(at) {
             if let Find::Column(byte) = step.find {
@@ -36,7 +36,7 @@ impl Plan {
             }
             let end = step.end(rest).ok_or(Misfit(at))?;
             let (value, behind) = rest.split_at_checked(end).ok_or(Misfit(at))?;
-            rest = behind.strip_prefix(&*step.literal).ok_or(Misfit(at))?;
+            rest = after(behind, &step.literal).ok_or(Misfit(at))?;
             found(at, step.slot, value);
             at += 1;
         }
@@ -96,6 +96,18 @@ impl Step {
             Find::Column(_) | Find::Open { .. } | Find::Backwards(_) => None,
         }
     }
+}
+
+/// What stands behind `literal`. Most are too short to be worth a call.
+#[inline]
+fn after<'a>(text: &'a [u8], literal: &[u8]) -> Option<&'a [u8]> {
+    const SHORT: usize = 8;
+    let (head, rest) = text.split_at_checked(literal.len())?;
+    let is_same = match literal.len() <= SHORT {
+        true => head.iter().zip(literal).all(|(a, b)| a == b),
+        false => head == literal,
+    };
+    is_same.then_some(rest)
 }
 
 /// The first `"` behind an even number of backslashes.

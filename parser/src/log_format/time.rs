@@ -110,11 +110,21 @@ pub(super) fn status(text: &[u8]) -> Option<u16> {
     u16::try_from(number(text)?).ok()
 }
 
+/// Up to as many digits as cannot overflow.
 fn number(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0_u64, |sum, byte| {
-        let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
-        sum.checked_mul(10)?.checked_add(u64::from(digit))
-    })
+    const DIGITS_MAX: usize = 18;
+    if digits.len() > DIGITS_MAX {
+        return None;
+    }
+    let mut number = 0;
+    for byte in digits {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            return None;
+        }
+        number = number * 10 + u64::from(digit);
+    }
+    Some(number)
 }
 
 #[cfg(test)]
