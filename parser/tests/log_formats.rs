@@ -13,6 +13,24 @@ use nginx::{Format, Request};
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+#[test]
+fn the_manual_says_of_its_formats_what_is_true() {
+    let page = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/log-format.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    let directives = page.split("```").filter(|block| block.trim_start().starts_with("log_format"));
+    let taken =
+        directives.map(|text| LogFormat::compile(text).unwrap_or_else(|error| panic!("{text}: {error}")));
+    assert_eq!(taken.count(), 2, "formats that are shown");
+    let refused = page.split("These are refused:").nth(1).unwrap().split("\n\n").nth(1).unwrap();
+    let refused = refused.lines().skip(2).map(|row| {
+        let format = row.split('`').nth(1).unwrap();
+        assert!(LogFormat::compile(format).is_err(), "{format} is taken");
+    });
+    assert_eq!(refused.count(), 8, "formats that are refused");
+    let line = page.lines().find(|line| line.starts_with("1793536819.123")).unwrap();
+    assert_eq!(LogFormat::fanal().explain(line.as_bytes()).tracking_lines, Some(2));
+}
+
 /// A format that compiles, and requests that its nginx has seen.
 fn compiled() -> impl Strategy<Value = (Format, LogFormat, Vec<Request>)> {
     let compiles = |(format, split): (Format, bool)| {

@@ -147,3 +147,7 @@ pub(super) fn shown(separator: &str) -> String {
         other => format!("`{}`", other.escape_debug().to_string().replace("\\\"", "\"").replace("\\'", "'")),
     }
 }
+
+pub(super) fn shown_bytes(bytes: &[u8]) -> String {
+    shown(&String::from_utf8_lossy(bytes))
+}

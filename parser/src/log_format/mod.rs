@@ -18,6 +18,7 @@ mod explain;
 mod line;
 mod locate;
 mod plan;
+mod search;
 mod shape;
 mod time;
 mod variable;
@@ -28,10 +29,11 @@ mod tests;
 pub use address::with_reduced_addresses;
 pub use error::{Ambiguity, FormatError, FormatFault, Place};
 pub use escape::Escape;
-pub use explain::{ExplainedField, ExplainedLine, ExplainedUse, Explanation, Field, OpenEnd, Part, Search};
+pub use explain::{ExplainedField, ExplainedLine, ExplainedUse, Explanation, Field, Part};
 use fanal_model::RejectReason;
 pub use line::{IgnoreReason, LogLine, LogOutcome, LogRequest, Scratch};
 use plan::Plan;
+pub use search::{OpenEnd, Search};
 use shape::Slot;
 
 /// The format that this project documents.
