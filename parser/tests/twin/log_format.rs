@@ -1,5 +1,6 @@
 //! A plain reader of log lines: byte by byte, by what an explanation of the format
 //! says, with maps and strings. It decides what the fast one must do on any bytes.
+#![allow(clippy::unwrap_used, reason = "a test states what must hold by panicking")]
 
 #[path = "log_time.rs"]
 mod log_time;

@@ -1,5 +1,6 @@
 //! A model of nginx that writes access logs: which formats there are, which values its
 //! variables can have, and how it writes them. By nginx's sources, not by the parser's.
+#![allow(clippy::unwrap_used, reason = "a test states what must hold by panicking")]
 
 use std::collections::BTreeMap;
 
@@ -199,35 +200,7 @@ impl Format {
 
     /// A request with values that try to look like what stands around them.
     pub(crate) fn request(&self, is_recent: bool) -> impl Strategy<Value = Request> + use<> {
-        let mut words: Vec<Vec<u8>> = [
-            "\"",
-            "\\",
-            "\\\"",
-            "\\\\\"",
-            " ",
-            "\t",
-            "-",
-            "\\x22",
-            "\\u0022",
-            "é",
-            "\u{1}",
-            "204",
-            "x",
-            "/visit/events?siteCode=s&eventType=activity",
-            "GET /visit/events?siteCode=s HTTP/1.1",
-            "?",
-            ",",
-            "14/Nov/2023:22:13:20 +0000",
-            "1700000000.123",
-            "203.0.113.7",
-            "\r",
-            "\n",
-            "\0",
-            "kameleoonVisitorCode=v",
-            "\x7F",
-        ]
-        .map(|word| word.as_bytes().to_vec())
-        .to_vec();
+        let mut words: Vec<Vec<u8>> = WORDS.iter().map(|word| word.as_bytes().to_vec()).collect();
         words.push(b"\xFF\x80".to_vec());
         for piece in &self.pieces {
             if let Piece::Text(text) = piece {
@@ -235,55 +208,81 @@ impl Format {
                 words.push(text.as_bytes()[..text.len() / 2].to_vec());
             }
         }
-        let value = prop::collection::vec(select(words), 0..7).prop_map(|words| words.concat());
-        let plain = select(
-            &[
-                "/visit/events?siteCode=s&eventType=page",
-                "agent",
-                "a b",
-                "GET /visit/events?siteCode=s HTTP/1.1",
-                "/visit/events",
-                "siteCode=s&eventType=page",
-            ][..],
-        );
-        let value = prop_oneof![3 => value, 1 => plain.prop_map(|text| text.as_bytes().to_vec())];
+        let words = prop::collection::vec(select(words), 0..7).prop_map(|words| words.concat());
+        let plain = select(PLAIN).prop_map(|text| text.as_bytes().to_vec());
+        let value = prop::option::weighted(0.85, prop_oneof![3 => words, 1 => plain]);
         let names = self.names();
-        let values = prop::collection::vec(
-            (prop::option::weighted(0.85, value), any::<prop::sample::Index>()),
-            names.len(),
-        );
+        let values = prop::collection::vec((value, any::<prop::sample::Index>()), names.len());
         values.prop_map(move |values| {
             let mut request = Request::new();
             for (name, (value, pick)) in names.iter().zip(values) {
-                let may = |keeps: fn(u8, bool) -> bool| {
-                    value
-                        .clone()
-                        .map(|bytes| bytes.into_iter().filter(|b| keeps(*b, is_recent)).collect::<Vec<_>>())
-                };
-                let value = match origin(name) {
-                    Origin::Log(texts) => Some(texts[pick.index(texts.len())].as_bytes().to_vec()),
-                    Origin::Own(texts) => {
-                        value.as_ref().map(|_| texts[pick.index(texts.len())].as_bytes().to_vec())
-                    }
-                    Origin::Header => may(|b, _| !b"\0\r\n".contains(&b)),
-                    Origin::Cookie => may(|b, _| !b"\0\r\n;".contains(&b)),
-                    Origin::Uri => {
-                        may(|b, recent| !b"\0\r\n".contains(&b) && !(recent && (b <= b' ' || b == 0x7F)))
-                    }
-                    Origin::Host => {
-                        may(|b, recent| !b"\0\r\n/".contains(&b) && !(recent && (b <= b' ' || b == 0x7F)))
-                    }
-                    Origin::Line => may(|b, _| !b"\r\n".contains(&b)),
-                    Origin::Any => may(|b, _| b != 0),
-                    Origin::User => may(|b, _| b != 0 && b != b':'),
-                };
-                if let Some(value) = value {
+                if let Some(value) = possible(origin(name), value, pick, is_recent) {
                     request.entry(name).or_insert(value);
                 }
             }
             request
         })
     }
+}
+
+/// What values are made of, beside the format's own text.
+const WORDS: &[&str] = &[
+    "\"",
+    "\\",
+    "\\\"",
+    "\\\\\"",
+    " ",
+    "\t",
+    "-",
+    "\\x22",
+    "\\u0022",
+    "é",
+    "\u{1}",
+    "204",
+    "x",
+    "?",
+    ",",
+    "\r",
+    "\n",
+    "\0",
+    "\x7F",
+    "/visit/events?siteCode=s&eventType=activity",
+    "GET /visit/events?siteCode=s HTTP/1.1",
+    "14/Nov/2023:22:13:20 +0000",
+    "1700000000.123",
+    "203.0.113.7",
+    "kameleoonVisitorCode=v",
+];
+/// Values as they usually are.
+const PLAIN: &[&str] = &[
+    "/visit/events?siteCode=s&eventType=page",
+    "agent",
+    "a b",
+    "GET /visit/events?siteCode=s HTTP/1.1",
+    "/visit/events",
+    "siteCode=s&eventType=page",
+];
+
+/// What of a value a variable can have.
+fn possible(
+    origin: Origin,
+    value: Option<Vec<u8>>,
+    pick: prop::sample::Index,
+    is_recent: bool,
+) -> Option<Vec<u8>> {
+    let never: &[u8] = match origin {
+        Origin::Log(texts) => return Some(texts[pick.index(texts.len())].as_bytes().to_vec()),
+        Origin::Own(texts) => return value.map(|_| texts[pick.index(texts.len())].as_bytes().to_vec()),
+        Origin::Header | Origin::Uri => b"\0\r\n",
+        Origin::Cookie => b"\0\r\n;",
+        Origin::Host => b"\0\r\n/",
+        Origin::Line => b"\r\n",
+        Origin::Any => b"\0",
+        Origin::User => b"\0:",
+    };
+    let is_strict = is_recent && matches!(origin, Origin::Uri | Origin::Host);
+    let may = |byte: u8| !never.contains(&byte) && !(is_strict && (byte <= b' ' || byte == 0x7F));
+    value.map(|bytes| bytes.into_iter().filter(|byte| may(*byte)).collect())
 }
 
 /// What nginx writes for a variable.
