@@ -1,14 +1,15 @@
 //! The answers of the collector. Errors are never 403: Python SDKs take it for
 //! success and throw the data away.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use fanal_parser::RequestError;
-use fanal_service::http::{Body, PlainAnswer, Response};
+use fanal_service::http::FixedAnswer;
 use fanal_service::problem::Problem;
 use fanal_storage::log::AppendError;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::StatusCode;
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE};
 
 pub(crate) const METHODS: &str = "GET, POST, OPTIONS";
 
@@ -24,40 +25,19 @@ const PIXEL: &[u8] = &[
     0, 0, 0, 0, 0x2c, 0, 0, 0, 0, 1, 0, 1, 0, 0, 2, 2, 0x44, 1, 0, 0x3b,
 ];
 
-/// The heads of [`accepted`].
-const ACCEPTED: &str =
-    "HTTP/1.1 204 No Content\r\ncache-control: no-store\r\naccess-control-allow-origin: *\r\n";
-const ACCEPTED_IMAGE: &str = "HTTP/1.1 200 OK\r\ncache-control: no-store\r\ncontent-type: image/gif\r\n\
-    access-control-allow-origin: *\r\ncontent-length: 43\r\n";
+/// Everything is durable. A cached answer would swallow the next beacon.
+static ACCEPTED: LazyLock<FixedAnswer> = LazyLock::new(|| {
+    let headers = [(CACHE_CONTROL, "no-store"), (ACCESS_CONTROL_ALLOW_ORIGIN, "*")];
+    FixedAnswer::new(StatusCode::NO_CONTENT, headers, b"")
+});
+static ACCEPTED_IMAGE: LazyLock<FixedAnswer> = LazyLock::new(|| {
+    let headers =
+        [(CACHE_CONTROL, "no-store"), (CONTENT_TYPE, "image/gif"), (ACCESS_CONTROL_ALLOW_ORIGIN, "*")];
+    FixedAnswer::new(StatusCode::OK, headers, PIXEL)
+});
 
-/// Everything is durable. Takes the map of the request's headers for its own: the HTTP
-/// library then uses it for the next request, and none is ever allocated.
-pub(crate) fn accepted(as_image: bool, mut headers: HeaderMap) -> Response {
-    headers.clear();
-    // A cached answer would swallow the next beacon.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let mut response = Response::new(if as_image { Body::full(PIXEL) } else { Body::empty() });
-    match as_image {
-        true => headers.insert(CONTENT_TYPE, HeaderValue::from_static("image/gif")),
-        false => {
-            *response.status_mut() = StatusCode::NO_CONTENT;
-            None
-        }
-    };
-    *response.headers_mut() = headers;
-    response
-}
-
-/// The same to a plain request.
-pub(crate) fn accepted_plain(
-    as_image: bool,
-    set_cookie: Option<HeaderValue>,
-) -> (PlainAnswer, StatusCode, Option<&'static str>) {
-    let (head, body, status) = match as_image {
-        true => (ACCEPTED_IMAGE, PIXEL, StatusCode::OK),
-        false => (ACCEPTED, &[][..], StatusCode::NO_CONTENT),
-    };
-    (PlainAnswer::Fixed { head: head.as_bytes(), body, set_cookie }, status, None)
+pub(crate) fn accepted(as_image: bool) -> &'static FixedAnswer {
+    if as_image { &ACCEPTED_IMAGE } else { &ACCEPTED }
 }
 
 pub(crate) fn not_found() -> Problem {

@@ -54,7 +54,7 @@ impl<L: EventLog> Handler for Role<L> {
         &self,
         request: &PlainRequest<'_>,
         connection: &Connection,
-    ) -> Option<impl Future<Output = PlainAnswer> + Send + use<L>> {
+    ) -> Option<impl Future<Output = PlainAnswer> + Send + Unpin + use<L>> {
         self.ingest.plain(request, connection)
     }
 

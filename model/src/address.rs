@@ -60,11 +60,16 @@ impl AddressPolicy {
         let address = address.to_canonical();
         let written = match (self, address) {
             (Self::Drop, _) => Ok(()),
-            (Self::Keep, _) => write!(kept, "{address}"),
+            (Self::Keep, IpAddr::V4(v4)) => {
+                push_v4(kept, v4.octets());
+                Ok(())
+            }
             (Self::Truncate, IpAddr::V4(v4)) => {
                 let [a, b, c, _] = v4.octets();
-                write!(kept, "{a}.{b}.{c}.0")
+                push_v4(kept, [a, b, c, 0]);
+                Ok(())
             }
+            (Self::Keep, IpAddr::V6(v6)) => write!(kept, "{v6}"),
             (Self::Truncate, IpAddr::V6(v6)) => {
                 let [a, b, c, ..] = v6.segments();
                 write!(kept, "{}", std::net::Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0))
@@ -73,6 +78,17 @@ impl AddressPolicy {
             (Self::Hash, IpAddr::V6(v6)) => write!(kept, "{:016x}", keyed_hash(&v6.octets())),
         };
         debug_assert!(written.is_ok(), "a string takes everything");
+    }
+}
+
+/// Most beacons come from such addresses, and the machinery of `write!` costs more than the rest.
+fn push_v4(kept: &mut String, octets: [u8; 4]) {
+    let mut buffer = itoa::Buffer::new();
+    for (at, octet) in octets.into_iter().enumerate() {
+        if at > 0 {
+            kept.push('.');
+        }
+        kept.push_str(buffer.format(octet));
     }
 }
 

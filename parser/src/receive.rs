@@ -9,12 +9,13 @@
 //! order; one bad line costs its neighbours nothing; no allocation per line once
 //! the scratch has grown.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::ops::Range;
 
 use fanal_model::{
     AgentOrigin, Beacon, DeadLetter, RULES_VERSION, RejectReason, RobotReason, Source, VISITOR_CODE_CHARS_MAX,
 };
+use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use thiserror::Error;
 
@@ -126,7 +127,7 @@ impl Receiver {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             verdicts: Vec::new(),
             visitors: Vec::new(),
             index: HashTable::new(),

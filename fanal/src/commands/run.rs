@@ -15,6 +15,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    node::use_small_pages();
     let config = Config::read(&arguments.config)?;
     // Before there are threads: it changes the environment.
     let handed = fanal_service::supervisor::handed_over()?;

@@ -24,15 +24,23 @@ impl Config {
         let mut has_catalogue = self.path(CATALOGUE).exists();
         if let Some(kept) = &kept {
             let mut before = self.clone();
-            before.on_cluster(kept)?;
-            has_log = before.event_log.kind == EventLogKind::Embedded;
-            has_catalogue = before.catalogue.url.is_none();
+            match (before.on_cluster(kept), named) {
+                (Ok(()), _) => {
+                    has_log = before.event_log.kind == EventLogKind::Embedded;
+                    has_catalogue = before.catalogue.url.is_none();
+                }
+                // The file that is named takes its place.
+                (Err(_), Some(_)) => {}
+                (Err(error), None) => return Err(error),
+            }
         }
         let Some(file) = named.or(kept.as_deref()) else {
             return if has_spool { Err(self.servers_forgotten()) } else { Ok(()) };
         };
         self.on_cluster(file)?;
-        let left = if has_log && self.event_log.kind == EventLogKind::Kafka {
+        let left = if has_spool && self.event_log.kind == EventLogKind::Embedded {
+            return Err(self.spool_left_behind(file));
+        } else if has_log && self.event_log.kind == EventLogKind::Kafka {
             LOG
         } else if has_catalogue && self.catalogue.url.is_some() {
             CATALOGUE
@@ -49,6 +57,15 @@ impl Config {
             "{dir} holds the data of embedded parts ({found}), of which the servers of {} know nothing; \
              start without --cluster, or give the servers a folder of their own with --data-dir",
             file.display()
+        );
+        Ending::WrongUse(text).into()
+    }
+
+    fn spool_left_behind(&self, file: &Path) -> anyhow::Error {
+        let (dir, file) = (self.data_dir.display(), file.display());
+        let text = format!(
+            "{dir} holds a {SPOOL}, of which beacons may still have to go to Kafka, and {file} names no Kafka; add \
+             [event_log] with the brokers, or name another folder with --data-dir"
         );
         Ending::WrongUse(text).into()
     }
@@ -106,9 +123,15 @@ mod tests {
                 std::fs::create_dir(dir.join(CATALOGUE)).unwrap();
             }
         }
+        let refused = start(&dir, Some(&clickhouse)).unwrap_err();
+        assert!(refused.contains("may still have to go to Kafka"), "{refused}");
+        std::fs::write(dir.join("servers.toml"), "a key of another version = 1\n").unwrap();
+        assert!(start(&dir, None).is_err());
+        assert_eq!(start(&dir, Some(&file)), Ok(true));
         std::fs::copy(&file, dir.join("servers.toml")).unwrap();
         assert_eq!(start(&dir, None), Ok(true));
         assert!(start(&dir, Some(&catalogue)).is_err(), "its catalogue is embedded");
+        std::fs::remove_dir(dir.join(SPOOL)).unwrap();
         // Servers for some parts, embedded parts for the others; then other servers.
         std::fs::copy(&clickhouse, dir.join("servers.toml")).unwrap();
         std::fs::create_dir(dir.join(LOG)).unwrap();

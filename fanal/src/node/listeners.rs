@@ -238,7 +238,7 @@ impl Handler for DataHandler {
         &self,
         request: &PlainRequest<'_>,
         connection: &Connection,
-    ) -> Option<impl Future<Output = PlainAnswer> + Send + use<>> {
+    ) -> Option<impl Future<Output = PlainAnswer> + Send + Unpin + use<>> {
         self.ingest.as_ref()?.plain(request, connection)
     }
 

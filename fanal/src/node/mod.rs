@@ -12,6 +12,7 @@ mod listeners;
 mod log;
 mod parts;
 pub(crate) mod preflight;
+mod process;
 mod stores;
 mod take_over;
 
@@ -28,6 +29,7 @@ pub(crate) use folder::{Folder, InUse};
 pub(crate) use internal::{CATCH_UP_PATH, PROGRESS_PATH, REBUILD_PATH, RebuildOrder, RebuildOutcome, Stages};
 pub(crate) use listeners::{Addresses, Handed, host_name};
 pub(crate) use parts::{Parts, RUNNING, make_private_folder, open_catalogue};
+pub(crate) use process::use_small_pages;
 pub(crate) use stores::archive_store;
 
 /// How often positions of imports are stored apart from the log.
@@ -65,7 +67,7 @@ impl Node {
         if !config.http.take_over {
             Folder::is_free(&config.data_dir).await?;
         }
-        take_over::allow_many_files();
+        process::prepare(&config);
         let supervisor = Arc::new(Supervisor::from_environment());
         let stop = Stop::new();
         let reload = on_signals(&stop).context("cannot listen to signals")?;

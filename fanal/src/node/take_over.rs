@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use fanal_service::stop::Stop;
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::Instant;
 
 use super::folder::InUse;
@@ -22,14 +22,6 @@ use crate::config::Config;
 const PAUSE: Duration = Duration::from_millis(20);
 /// What a predecessor may need beyond its drain timeout, to close its parts.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// Connections are files: the process may open as many as the system lets it.
-pub(super) fn allow_many_files() {
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }) {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
-}
 
 /// Opens the parts; where they are to be taken over, when the predecessor has closed them.
 pub(super) async fn open(config: &Config, bound: &Bound, stop: &Stop) -> anyhow::Result<Parts> {

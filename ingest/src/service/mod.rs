@@ -174,18 +174,16 @@ impl<L: EventLog> Ingest<L> {
         let has_body =
             has_body(&parts.method).ok_or_else(|| Problem::method_not_allowed(answers::METHODS))?;
         let door = self.door(query_of(&parts), &parts.headers, connection)?;
-        // Thousands wait for the log at once, so that all of the request is let go before:
-        // its lines are in the batch, the answer is made. Boxed, because a GET is not to
-        // carry the space that reading a body takes.
+        // Thousands wait for the log at once, so that all of the request is let go before: its
+        // lines are in the batch. Boxed, because a GET is not to carry the space that reading a
+        // body takes.
         let (set_cookie, ticket) = match has_body {
             true => Box::pin(self.with_body(&door, &parts, body)).await?,
             false => self.write(&door, query_of(&parts), &parts.headers, None)?,
         };
-        drop(door);
-        let mut response = answers::accepted(as_image, parts.headers);
-        set(response.headers_mut(), set_cookie);
+        drop((door, parts));
         ticket.await.map_err(|error| answers::not_appended(&error))?;
-        Ok(response)
+        Ok(answers::accepted(as_image).response(set_cookie))
     }
 
     /// Looks at the head alone: whose it is, and whether it may go on.
@@ -302,7 +300,7 @@ impl<L: EventLog> Handler for Ingest<L> {
         &self,
         request: &PlainRequest<'_>,
         connection: &Connection,
-    ) -> Option<impl Future<Output = PlainAnswer> + Send + use<L>> {
+    ) -> Option<impl Future<Output = PlainAnswer> + Send + Unpin + use<L>> {
         Self::plain(self, request, connection)
     }
 }

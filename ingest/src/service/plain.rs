@@ -1,13 +1,17 @@
 //! Requests that arrived whole: the steps of [`Ingest::handle`] without waiting for a body.
 
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
 use fanal_service::cors;
 use fanal_service::http::{Connection, PlainAnswer, PlainRequest};
 use fanal_storage::log::EventLog;
-use http::Version;
+use http::{HeaderValue, StatusCode};
 
 use super::{Ingest, Refusal, Written, as_image, has_body};
 use crate::access::{Entry, Seen};
 use crate::answers;
+use crate::lane::Ticket;
 
 impl<L: EventLog> Ingest<L> {
     /// Takes a request to one of [`Self::PATHS`]; `None` leaves it to [`Self::handle`].
@@ -15,7 +19,7 @@ impl<L: EventLog> Ingest<L> {
         &self,
         request: &PlainRequest<'_>,
         connection: &Connection,
-    ) -> Option<impl Future<Output = PlainAnswer> + Send + use<L>> {
+    ) -> Option<impl Future<Output = PlainAnswer> + Send + Unpin + use<L>> {
         let as_image = as_image(request.path)?;
         has_body(&request.method)?;
         let body_bytes = request.body.map(<[u8]>::len);
@@ -26,40 +30,69 @@ impl<L: EventLog> Ingest<L> {
             method: &request.method,
             path: request.path,
             query: request.query,
-            version: Version::HTTP_11,
+            version: request.version,
             body_bytes: body_bytes.map(|bytes| bytes as u64),
         };
         let entry = self.access.begin(seen, connection);
         let door = self.door(request.query, request, connection).map_err(Refusal::from);
         let written = door.and_then(|door| self.write(&door, request.query, request, request.body));
-        Some(answer(written.map_err(Box::new), as_image, entry))
+        Some(Waits::new(written, as_image, entry))
     }
 }
 
-/// Boxed is what is rare: thousands wait here at once.
-async fn answer(
-    written: Result<Written, Box<Refusal>>,
+/// Waits for the batch. Boxed is what is rare: thousands of these wait at once.
+struct Waits {
+    written: Waiting,
     as_image: bool,
     entry: Option<Box<Entry>>,
-) -> PlainAnswer {
-    let durable = match written {
-        Ok((set_cookie, ticket)) => match ticket.await {
-            Ok(()) => Ok(set_cookie),
-            Err(error) => Err(Box::new(error.into())),
-        },
-        Err(refusal) => Err(refusal),
-    };
-    let (answer, status, problem) = match durable {
-        Ok(set_cookie) => answers::accepted_plain(as_image, set_cookie),
-        Err(refusal) => {
-            let (mut response, problem) = refusal.answer();
-            cors::allow(response.headers_mut());
-            let status = response.status();
-            (PlainAnswer::Any(Box::new(response)), status, problem)
-        }
-    };
-    if let Some(entry) = entry {
-        entry.end(status.as_u16(), problem);
+}
+
+enum Waiting {
+    Ticket(Ticket, Option<Box<HeaderValue>>),
+    Refused(Box<Refusal>),
+    Answered,
+}
+
+impl Waits {
+    fn new(written: Result<Written, Refusal>, as_image: bool, entry: Option<Box<Entry>>) -> Self {
+        let written = match written {
+            Ok((set_cookie, ticket)) => Waiting::Ticket(ticket, set_cookie.map(Box::new)),
+            Err(refusal) => Waiting::Refused(Box::new(refusal)),
+        };
+        Self { written, as_image, entry }
     }
-    answer
+
+    fn refused(refusal: Refusal) -> (PlainAnswer, StatusCode, Option<&'static str>) {
+        let (mut response, problem) = refusal.answer();
+        cors::allow(response.headers_mut());
+        let status = response.status();
+        (PlainAnswer::Any(Box::new(response)), status, problem)
+    }
+}
+
+impl Future for Waits {
+    type Output = PlainAnswer;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<PlainAnswer> {
+        let this = &mut *self;
+        let result = match &mut this.written {
+            Waiting::Ticket(ticket, _) => Some(ready!(Pin::new(ticket).poll(cx))),
+            _ => None,
+        };
+        let answered = match (std::mem::replace(&mut this.written, Waiting::Answered), result) {
+            (Waiting::Ticket(_, set_cookie), Some(Ok(()))) => {
+                let (answer, set_cookie) = (answers::accepted(this.as_image), set_cookie.map(|value| *value));
+                (PlainAnswer::Fixed { answer, set_cookie }, answer.status(), None)
+            }
+            (_, Some(Err(error))) => Self::refused(error.into()),
+            (Waiting::Refused(refusal), _) => Self::refused(*refusal),
+            // Nobody asks again.
+            _ => return Poll::Pending,
+        };
+        let (answer, status, problem) = answered;
+        if let Some(entry) = this.entry.take() {
+            entry.end(status.as_u16(), problem);
+        }
+        Poll::Ready(answer)
+    }
 }

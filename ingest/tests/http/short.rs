@@ -1,6 +1,9 @@
 //! The short way and the long way through the collector: the same answers, the same records.
 
+use bytes::Bytes;
 use fanal_ingest::Settings;
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -57,6 +60,38 @@ async fn answers(collector: &Collector, requests: &[String], in_pieces: bool) ->
     answers
 }
 
+/// The same as streams of one HTTP/2 connection.
+async fn answers_of_streams(collector: &Collector, requests: &[String]) -> Vec<Answer> {
+    let stream = TcpStream::connect(collector.address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let mut answers = Vec::new();
+    for request in requests {
+        let (head, body) = request.split_once("\r\n\r\n").unwrap();
+        let (first, fields) = head.split_once("\r\n").unwrap();
+        let (method, target) = first.split_once(' ').unwrap();
+        let target = target.split_once(' ').unwrap().0;
+        let mut made = http::Request::builder().method(method).uri(format!("http://x{target}"));
+        for (name, value) in fields.split("\r\n").map(|field| field.split_once(": ").unwrap()) {
+            if !matches!(name, "Host" | "Connection") {
+                made = made.header(name, value);
+            }
+        }
+        let answer =
+            sender.send_request(made.body(Full::new(Bytes::from(body.to_owned()))).unwrap()).await.unwrap();
+        let (parts, body) = answer.into_parts();
+        let (status, mut headers) = (parts.status, Vec::new());
+        for (name, value) in parts.headers.iter().filter(|(name, _)| *name != "date") {
+            headers.push(format!("{name}: {}", value.to_str().unwrap()).to_ascii_lowercase());
+        }
+        headers.sort();
+        let body = body.collect().await.unwrap().to_bytes().to_vec();
+        answers.push(Answer { status: format!("http/1.1 {status}").to_ascii_lowercase(), headers, body });
+    }
+    answers
+}
+
 fn get(path: &str, headers: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: x\r\nUser-Agent: Firefox\r\n{headers}\r\n")
 }
@@ -69,7 +104,7 @@ fn post(query: &str, headers: &str, body: &str) -> String {
 }
 
 #[tokio::test]
-async fn whole_and_cut_requests_get_the_same_answers_and_leave_the_same_records() {
+async fn whole_requests_cut_ones_and_streams_get_the_same_answers_and_leave_the_same_records() {
     let requests = [
         get(&format!("/visit/events?siteCode=shop&{LINE}"), ""),
         get(&format!("/visit/events.gif?siteCode=shop&{LINE}"), "Referer: https://a.example/b\r\n"),
@@ -84,14 +119,18 @@ async fn whole_and_cut_requests_get_the_same_answers_and_leave_the_same_records(
         get("/visit/events", ""),
     ];
     let (short, long) = (start(Settings::default()).await, start(Settings::default()).await);
+    let streams = start(Settings::default()).await;
     let of_short = answers(&short, &requests, false).await;
     let of_long = answers(&long, &requests, true).await;
-    for (request, (short, long)) in requests.iter().zip(of_short.iter().zip(&of_long)) {
-        assert_eq!(short, long, "{}", &request[..request.len().min(200)]);
+    let of_streams = answers_of_streams(&streams, &requests).await;
+    for (index, request) in requests.iter().enumerate() {
+        assert_eq!(of_short[index], of_long[index], "{}", &request[..request.len().min(200)]);
+        assert_eq!(of_streams[index], of_long[index], "{}", &request[..request.len().min(200)]);
     }
     assert_eq!(of_short[0].status, "http/1.1 204 no content");
     assert_eq!(of_short[1].body.len(), 43);
     let (short, long) = (short.logged(), long.logged());
     assert_eq!(format!("{short:?}"), format!("{long:?}"));
+    assert_eq!(format!("{:?}", streams.logged()), format!("{long:?}"));
     assert!(short.beacons.len() >= 6, "{:?}", short.beacons);
 }

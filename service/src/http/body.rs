@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use http_body::{Frame, SizeHint};
 
-use super::life::{Activity, InFlight};
+use super::life::{Activity, InFlight, Streaming};
 
 enum Content {
     Empty,
@@ -22,25 +22,25 @@ enum Content {
 pub struct Body {
     content: Content,
     /// Keeps the connection counted as busy until a stream is sent or dropped.
-    in_flight: Option<InFlight<Arc<Activity>>>,
+    streaming: Option<Streaming>,
 }
 
 impl Body {
     #[must_use]
     pub fn empty() -> Self {
-        Self { content: Content::Empty, in_flight: None }
+        Self { content: Content::Empty, streaming: None }
     }
 
     #[must_use]
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let content = if bytes.is_empty() { Content::Empty } else { Content::Full(bytes) };
-        Self { content, in_flight: None }
+        Self { content, streaming: None }
     }
 
     /// A body without a known length. The stream must end by itself on a stop.
     pub fn stream(stream: impl Stream<Item = Bytes> + Send + 'static) -> Self {
-        Self { content: Content::Stream(Box::pin(stream)), in_flight: None }
+        Self { content: Content::Stream(Box::pin(stream)), streaming: None }
     }
 
     /// All of it, unless it is a stream.
@@ -53,9 +53,9 @@ impl Body {
     }
 
     /// Nothing and bytes are handed over at once; a stream goes on.
-    pub(super) fn counted(mut self, in_flight: InFlight<&Activity>, activity: &Arc<Activity>) -> Self {
+    pub(super) fn counted(mut self, in_flight: InFlight<'_>, activity: &Arc<Activity>) -> Self {
         if matches!(self.content, Content::Stream(_)) {
-            self.in_flight = Some(in_flight.shared(activity));
+            self.streaming = Some(in_flight.stream(activity));
         }
         self
     }

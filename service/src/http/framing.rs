@@ -37,9 +37,10 @@ impl Framing {
         self.0.store(before | named(bytes), Relaxed);
     }
 
-    /// For a request that has `Transfer-Encoding`.
+    /// For a request that has `Transfer-Encoding`. Of the next head nothing is known before its
+    /// first byte arrives by itself: what came along with this request was not looked at.
     pub(super) fn verdict(&self) -> Verdict {
-        match self.0.load(Relaxed) {
+        match self.0.swap(PIECES, Relaxed) {
             ENCODING => Verdict::OneLength,
             seen if seen & (LENGTH | ENCODING) == LENGTH | ENCODING => Verdict::TwoLengths,
             _ => Verdict::Unknown,

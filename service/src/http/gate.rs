@@ -144,6 +144,8 @@ pub(super) struct Load {
     pub(super) worker: usize,
     requests_max: u32,
     in_flight: AtomicU32,
+    /// Of these, answers that go on for as long as they like.
+    streams: AtomicU32,
     /// Since the metrics were told.
     short: AtomicU32,
     long: AtomicU32,
@@ -162,6 +164,7 @@ impl Load {
             worker,
             requests_max,
             in_flight: AtomicU32::new(0),
+            streams: AtomicU32::new(0),
             short: AtomicU32::new(0),
             long: AtomicU32::new(0),
             shown,
@@ -187,8 +190,18 @@ impl Load {
         self.long.fetch_add(1, Relaxed);
     }
 
-    pub(super) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Relaxed)
+    /// Requests that an answer is being made for.
+    pub(super) fn waiting(&self) -> u32 {
+        self.in_flight.load(Relaxed).saturating_sub(self.streams.load(Relaxed))
+    }
+
+    /// The answer to a request becomes a stream.
+    pub(super) fn begin_stream(&self) {
+        self.streams.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn end_stream(&self) {
+        self.streams.fetch_sub(1, Relaxed);
     }
 
     /// Counts a request; false if it is one too many (it is counted all the same).

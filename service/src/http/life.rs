@@ -21,8 +21,8 @@ use crate::stop::Stop;
 
 /// A connection that was told to close and has no request is dropped after this.
 const CLOSE_GRACE: Duration = Duration::from_secs(1);
-/// A connection without a request for so long gives its buffers back. Shorter than the pause
-/// between a browser's beacons, longer than a busy client's.
+/// A connection without a request for so long gives its buffers back, where there is no short
+/// way to get back to. Longer than the pause between two requests of a busy client.
 const PARK_AFTER: Duration = Duration::from_secs(2);
 /// The bounds of the time between two looks; an eighth of the shortest timeout lies between.
 const LOOK_MIN: Duration = Duration::from_millis(10);
@@ -73,7 +73,7 @@ struct Slots {
 }
 
 impl Watch {
-    /// `has_short_way`: connections get back to it at the first quiet look.
+    /// `has_short_way`: connections get back to it at the second quiet look.
     pub(super) fn new(limits: Arc<HttpLimits>, load: Arc<Load>, has_short_way: bool) -> Arc<Self> {
         Arc::new(Self {
             limits,
@@ -106,6 +106,10 @@ impl Watch {
     /// Whether answers must say that they are the last of their connection.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopped_ms.load(Relaxed) != 0
+    }
+
+    pub(super) fn limits(&self) -> &HttpLimits {
+        &self.limits
     }
 
     /// A request goes past the HTTP library.
@@ -148,6 +152,7 @@ impl Watch {
             served_any: AtomicBool::new(false),
             is_http2: AtomicBool::new(false),
             is_writing: AtomicBool::new(false),
+            was_quiet: AtomicBool::new(false),
             since_ms: AtomicU64::new(now),
             head_since_ms: AtomicU64::new(0),
             framing: Framing::default(),
@@ -179,6 +184,8 @@ impl Drop for Watched {
 
 /// Shared by a connection's task, the requests on it and the watch.
 #[derive(Debug)]
+// One cache line: with thousands of busy connections each line of theirs is fetched anew.
+#[repr(align(64))]
 pub(super) struct Activity {
     watch: Arc<Watch>,
     order: AtomicU8,
@@ -188,12 +195,16 @@ pub(super) struct Activity {
     is_http2: AtomicBool,
     /// The peer's window is full.
     is_writing: AtomicBool,
+    /// At the last look, and nothing was asked since.
+    was_quiet: AtomicBool,
     /// When the last request ended, the connection began, or the order to close was given.
     since_ms: AtomicU64,
     /// When the first byte of an unfinished HTTP/1 head came; 0: there is none.
     head_since_ms: AtomicU64,
     pub(super) framing: Framing,
 }
+
+const _: () = assert!(size_of::<Activity>() == 64);
 
 impl Activity {
     /// The task that obeys. To be called before each [`Self::order`]: a wake uses the waker up.
@@ -250,9 +261,10 @@ impl Activity {
     }
 
     /// A request begins; `None` if there are too many.
-    pub(super) fn begin(&self) -> Option<InFlight<&Self>> {
+    pub(super) fn begin(&self) -> Option<InFlight<'_>> {
         self.head_since_ms.store(0, Relaxed);
         self.served_any.store(true, Relaxed);
+        self.was_quiet.store(false, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
         let is_admitted = self.watch.load.begin();
         let in_flight = InFlight(self);
@@ -303,6 +315,9 @@ impl Activity {
                     && !is_new
                     && self.is_quiet()
                     && is_over(since, watch.park_after)
+                    // An answer may be written and the rest of its request still be coming, which
+                    // only the HTTP library knows, and ends. It was asked since the last look.
+                    && self.was_quiet.swap(true, Relaxed)
                 {
                     self.park();
                 }
@@ -336,25 +351,45 @@ impl<'a> Orders<'a> {
 
 /// One request in flight.
 #[derive(Debug)]
-pub(super) struct InFlight<A: AsRef<Activity>>(A);
+pub(super) struct InFlight<'a>(&'a Activity);
 
-impl InFlight<&Activity> {
+impl InFlight<'_> {
     /// For a body that goes on when the request's future has ended.
-    pub(super) fn shared(self, activity: &Arc<Activity>) -> InFlight<Arc<Activity>> {
+    pub(super) fn stream(self, activity: &Arc<Activity>) -> Streaming {
+        activity.watch.load.begin_stream();
+        Streaming(self.keep(activity))
+    }
+
+    /// For a request whose future borrows nothing.
+    pub(super) fn keep(self, activity: &Arc<Activity>) -> Kept {
         std::mem::forget(self);
-        InFlight(Arc::clone(activity))
+        Kept(Arc::clone(activity))
     }
 }
 
-impl AsRef<Self> for Activity {
-    fn as_ref(&self) -> &Self {
-        self
-    }
-}
-
-impl<A: AsRef<Activity>> Drop for InFlight<A> {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.as_ref().end();
+        self.0.end();
+    }
+}
+
+/// The same, without a borrow.
+#[derive(Debug)]
+pub(super) struct Kept(Arc<Activity>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// One request in flight whose answer is a stream.
+#[derive(Debug)]
+pub(super) struct Streaming(Kept);
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.0.0.watch.load.end_stream();
     }
 }
 

@@ -12,6 +12,7 @@ mod body;
 mod fields;
 mod framing;
 mod gate;
+mod gather;
 mod life;
 mod limits;
 mod listener;
@@ -30,7 +31,7 @@ pub use body::Body;
 pub use fields::Fields;
 pub use limits::HttpLimits;
 pub use listener::{BindError, Listener, Sharing, Sockets, bind, bind_as};
-pub use plain::{PlainAnswer, PlainRequest};
+pub use plain::{FixedAnswer, PlainAnswer, PlainRequest};
 pub use read::{BodyError, BodyLimits, Encoding, RATE_GRACE, read_body};
 pub use serve::{ServeError, serve};
 pub use workers::{Turns, Workers, WorkersError, workers_default};
@@ -47,13 +48,14 @@ pub trait Handler: Send + Sync + 'static {
     /// Whether [`Self::plain`] takes any.
     const TAKES_PLAIN: bool = false;
 
-    /// Takes a plain request of HTTP/1 the short way, with the answer that [`Self::handle`]
-    /// would give. `None` leaves it to that, and must have changed and counted nothing.
+    /// Takes a plain request the short way, with the answer that [`Self::handle`]
+    /// would give. `None` leaves it to that, and must have changed and counted nothing. Thousands
+    /// of the futures wait at once: small ones are quicker.
     fn plain(
         &self,
         request: &PlainRequest<'_>,
         connection: &Connection,
-    ) -> Option<impl Future<Output = PlainAnswer> + Send + use<Self>> {
+    ) -> Option<impl Future<Output = PlainAnswer> + Send + Unpin + use<Self>> {
         let _ = (request, connection);
         None::<std::future::Pending<PlainAnswer>>
     }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::task::Poll;
 
 use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Either};
 use http::header::{CONNECTION, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode, Version};
 use hyper::server::conn::{http1, http2};
@@ -18,12 +19,13 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::HandshakeKind;
+use tokio_rustls::server::TlsStream;
 
 use super::framing::Verdict;
 use super::gate::Admitted;
 use super::life::{Activity, Order, Orders, Watch, Watched};
 use super::limits::HEADERS_MAX_FREE;
-use super::plain::{End, plain};
+use super::plain::{End, answer_stream, plain};
 use super::wire::{Protocol, Wire};
 use super::{Connection, Handler, HttpLimits, Request, Response};
 use crate::problem::Problem;
@@ -54,43 +56,63 @@ pub(super) struct Served<H> {
 }
 
 impl<H: Handler> Task<H> {
-    // Each phase is in a box of its own, so that a connection takes the memory of the one it
-    // is in: most of them wait for a next request that comes seconds later or never.
-    pub(super) async fn run(self, stream: TcpStream, tls: Option<TlsAcceptor>) {
+    // Each phase is in a box of its own, made where nothing waits, so that a connection takes the
+    // memory of the one it is in: most of them wait for a next request that comes seconds later
+    // or never.
+    pub(super) fn run(
+        self,
+        stream: TcpStream,
+        tls: Option<TlsAcceptor>,
+    ) -> impl Future<Output = ()> + Send + use<H> {
         match tls {
             None => {
-                let (served, _watched) = self.begin();
-                clear(Wire::new(stream, Arc::clone(&served.activity)), &served).await;
+                let (served, watched) = self.begin();
+                let wire = Wire::new(stream, Arc::clone(&served.activity));
+                Either::Left(serve(wire, served, watched))
             }
-            Some(acceptor) => Box::pin(self.over_tls(stream, acceptor)).await,
+            Some(acceptor) => Either::Right(Box::pin(self.over_tls(stream, acceptor))),
         }
     }
 
     async fn over_tls(self, stream: TcpStream, acceptor: TlsAcceptor) {
-        let limit = self.admitted.gate.limits.handshake_timeout;
-        let stream = match Box::pin(timeout(limit, acceptor.accept(stream))).await {
-            Ok(Ok(stream)) => stream,
-            failed => {
-                self.admitted.gate.meters.handshakes_failed.increment(1);
-                let reason = failed.map_or("timed out".to_owned(), |result| {
-                    result.map_or_else(|error| error.to_string(), |_| String::new())
-                });
-                tracing::debug!(peer = %self.connection.peer, reason, "handshake failed");
-                return;
-            }
-        };
-        let meters = &self.admitted.gate.meters;
-        match stream.get_ref().1.handshake_kind() {
-            Some(HandshakeKind::Resumed) => meters.handshakes_resumed.increment(1),
-            _ => meters.handshakes_full.increment(1),
-        }
+        let Some(stream) = self.handshake(stream, acceptor).await else { return };
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-        let (served, _watched) = self.begin();
+        let (served, watched) = self.begin();
+        // What TLS keeps is more than all the rest of a connection that waits.
         let wire = Wire::new(stream, Arc::clone(&served.activity));
         match is_http2 {
-            true => http2(wire, &served).await,
-            false => clear(wire, &served).await,
+            true => {
+                let _watched = watched;
+                http2_apart(wire, &served).await;
+            }
+            false => serve(wire, served, watched).await,
         }
+    }
+
+    fn handshake(
+        &self,
+        stream: TcpStream,
+        acceptor: TlsAcceptor,
+    ) -> BoxFuture<'_, Option<Box<TlsStream<TcpStream>>>> {
+        let gate = &self.admitted.gate;
+        Box::pin(async move {
+            let stream = match timeout(gate.limits.handshake_timeout, acceptor.accept(stream)).await {
+                Ok(Ok(stream)) => stream,
+                failed => {
+                    gate.meters.handshakes_failed.increment(1);
+                    let reason = failed.map_or("timed out".to_owned(), |result| {
+                        result.map_or_else(|error| error.to_string(), |_| String::new())
+                    });
+                    tracing::debug!(peer = %self.connection.peer, reason, "handshake failed");
+                    return None;
+                }
+            };
+            match stream.get_ref().1.handshake_kind() {
+                Some(HandshakeKind::Resumed) => gate.meters.handshakes_resumed.increment(1),
+                _ => gate.meters.handshakes_full.increment(1),
+            }
+            Some(Box::new(stream))
+        })
     }
 
     fn begin(self) -> (Arc<Served<H>>, Watched) {
@@ -102,10 +124,11 @@ impl<H: Handler> Task<H> {
 }
 
 /// Both protocols may come without being announced.
-async fn clear<S, H: Handler>(mut wire: Wire<S>, served: &Arc<Served<H>>)
+async fn serve<S, H: Handler>(mut wire: Wire<S>, served: Arc<Served<H>>, _watched: Watched)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let served = &served;
     loop {
         if H::TAKES_PLAIN && matches!(plain(&mut wire, served).await, End::Closed) {
             return;
@@ -119,18 +142,36 @@ where
         match protocol.await {
             Some(Protocol::Http1) => {
                 served.activity.unpark();
-                match Box::pin(http1(wire, served)).await {
+                match http1_apart(wire, served).await {
                     Some(parked) => wire = parked,
                     None => return,
                 }
             }
-            Some(Protocol::Http2) => return Box::pin(http2(wire, served)).await,
+            Some(Protocol::Http2) => return http2_apart(wire, served).await,
             None => return,
         }
     }
 }
 
-/// Serves requests until the connection ends, or nothing was asked for a while: then the
+/// Behind a pointer, and never part of the caller: each look at a plain request would else
+/// touch the pages of a stack frame that only the library needs.
+#[inline(never)]
+fn http1_apart<S, H: Handler>(wire: Wire<S>, served: &Arc<Served<H>>) -> BoxFuture<'_, Option<Wire<S>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    Box::pin(http1(wire, served))
+}
+
+#[inline(never)]
+fn http2_apart<S, H: Handler>(wire: Wire<S>, served: &Arc<Served<H>>) -> BoxFuture<'_, ()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    Box::pin(http2(wire, served))
+}
+
+/// Serves requests until the connection ends, or nothing is asked at two looks: then the
 /// buffers of the protocol are given back, and the wire, which waits for less.
 async fn http1<S, H: Handler>(wire: Wire<S>, served: &Arc<Served<H>>) -> Option<Wire<S>>
 where
@@ -172,10 +213,7 @@ where
 {
     served.activity.is_http2();
     let builder = http2_settings(&served.admitted.gate.limits);
-    let service = service_fn(|request| {
-        let served = Arc::clone(served);
-        async move { Ok::<_, Infallible>(served.answer(request).await) }
-    });
+    let service = service_fn(|request| answer_stream(request, served).map(Ok::<_, Infallible>));
     let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
     let mut orders = Orders::new(&served.activity);
     let ended = poll_fn(|cx| {
@@ -227,7 +265,7 @@ fn http2_settings(limits: &HttpLimits) -> http2::Builder<TokioExecutor> {
 }
 
 impl<H: Handler> Served<H> {
-    async fn answer(&self, request: Request) -> Response {
+    pub(super) async fn answer(&self, request: Request) -> Response {
         let version = request.version();
         let mut is_last = self.activity.watch().is_stopping();
         let Some(in_flight) = self.activity.begin() else {
@@ -277,7 +315,8 @@ impl<H: Handler> Served<H> {
     }
 
     pub(super) fn limits(&self) -> &HttpLimits {
-        &self.admitted.gate.limits
+        // In the cache with whatever else is asked of the watch.
+        self.activity.watch().limits()
     }
 }
 
@@ -310,4 +349,34 @@ fn busy() -> Response {
         "Send the request again after the seconds that Retry-After names.",
     );
     readable(problem.retry_after(RETRY_AFTER_S))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Nothing;
+
+    impl Handler for Nothing {
+        async fn handle(&self, _: Request, _: &Connection) -> Response {
+            crate::http::empty(StatusCode::NO_CONTENT)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_waits_takes_half_a_kilobyte() {
+        let limits = HttpLimits::default();
+        let (load, gate) =
+            (crate::http::gate::Load::new(0, 1, &limits), crate::http::gate::Gate::new(limits));
+        let socket = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let local = socket.local_addr().unwrap();
+        let stream = TcpStream::connect(local).await.unwrap();
+        let peer = stream.local_addr().unwrap();
+        let admitted = gate.admit(peer.ip(), gate.place().await.unwrap()).unwrap();
+        let watch = Watch::new(Arc::clone(&gate.limits), load, true);
+        let connection = Connection { peer, local, tls: false, worker: 0 };
+        let task = Task { connection, handler: Arc::new(Nothing), watch, admitted };
+        let bytes = size_of_val(&task.run(stream, None));
+        assert!(bytes <= 512, "{bytes}");
+    }
 }

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinSet;
 
 use super::gate::{Gate, Load};
+use super::gather::Gather;
 use super::serve::{ServeError, Serving};
 use super::{Handler, HttpLimits, Sockets};
 use crate::stop::Stop;
@@ -28,15 +29,6 @@ const END_PAUSE: Duration = Duration::from_millis(1);
 /// Tasks that run before a worker asks the kernel what else is ready. Tokio's 61 would ask
 /// several times per round of a thousand busy connections.
 const TASKS_PER_POLL: u32 = 256;
-
-/// A worker that has lately had so many requests in flight lets some more arrive before it looks
-/// again: to be woken costs more than to serve, and the log gets fewer and larger batches.
-const GATHER_FROM: u32 = 128;
-/// What "lately" means: with each look the highest number counts for so much less. A batch that is
-/// confirmed answers nearly all of them at once.
-const GATHER_FADE: u32 = 64;
-/// How long. Far below what so many requests wait for the log.
-const GATHER: Duration = Duration::from_micros(200);
 
 /// Why there are no workers.
 #[derive(Debug, Error)]
@@ -167,17 +159,14 @@ impl Drop for Workers {
 
 impl Thread {
     fn start(load: Arc<Load>, ended: Stop) -> io::Result<Self> {
-        let (watched, peak) = (Arc::clone(&load), AtomicU32::new(0));
+        let (watched, gather) = (Arc::clone(&load), Gather::default());
         let runtime = Builder::new_current_thread()
             .enable_all()
             .event_interval(TASKS_PER_POLL)
             .on_thread_park(move || {
-                let before = peak.load(Ordering::Relaxed);
-                let lately = watched.in_flight().max(before - before / GATHER_FADE);
-                peak.store(lately, Ordering::Relaxed);
-                if lately >= GATHER_FROM {
+                if let Some(pause) = gather.pause(watched.waiting()) {
                     // All of this worker's requests are to wait, and nobody unparks it.
-                    std::thread::park_timeout(GATHER);
+                    std::thread::park_timeout(pause);
                 }
             })
             .build()?;

@@ -70,7 +70,7 @@ fn checks_out(authority: &Path, certificate: &Path, domain: &str) -> Result<bool
     for root in certificates(authority)? {
         roots.add(root).map_err(|error| setup(&error))?;
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
         .map_err(|error| setup(&error))?;

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::crypto::CryptoProvider;
-use rustls::crypto::ring::Ticketer;
-use rustls::crypto::ring::sign::any_supported_type;
+use rustls::crypto::aws_lc_rs::Ticketer;
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{CipherSuite, ServerConfig, SupportedCipherSuite};
@@ -104,7 +104,7 @@ impl TlsHandle {
 /// The ciphers with AES-128 first, as browsers have it. With AES-256 come the hashes of SHA-384, for which
 /// processors have no instructions: a tenth of a handshake's time.
 fn provider() -> CryptoProvider {
-    let mut provider = rustls::crypto::ring::default_provider();
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     let is_aes_128 = |suite: &SupportedCipherSuite| {
         use CipherSuite as C;
         let suites = [

@@ -160,6 +160,12 @@ async fn what_is_odd_but_clear_is_answered() {
             "",
             2,
         ),
+        (
+            "chunks behind chunks",
+            format!("{post}{chunked}\r\n3\r\nabc\r\n0\r\n\r\n{post}{chunked}\r\n0\r\n\r\n"),
+            "abc",
+            2,
+        ),
     ] {
         let answer = answer_to(server.address, format!("{request}{end}").as_bytes()).await;
         let answer = answer.unwrap_or_else(|| panic!("{name}: the connection stays open"));
@@ -186,14 +192,24 @@ async fn a_query_of_a_mebibyte_and_bytes_that_are_no_text_end_one_connection_onl
 }
 
 #[tokio::test]
-async fn a_panic_is_counted() {
-    let metrics = fanal_service::metrics::Metrics::install().unwrap();
+async fn a_panic_is_counted_and_requests_by_their_way() {
+    // Of this thread alone, on which all of this server runs: other tests count as well.
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let _recording = metrics::set_default_local_recorder(&recorder);
     let server = start(HttpLimits::default()).await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     assert!(ask(&mut stream, "/panic").await.unwrap().starts_with("HTTP/1.1 500"));
     assert!(ask(&mut stream, "/").await.unwrap().contains("204"));
-    let text = metrics.render();
-    assert!(text.contains("http_handler_panics_total 1"), "{text}");
+    assert!(ask(&mut stream, "/long-way").await.unwrap().contains("204"));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let text = recorder.handle().render();
+    for line in [
+        "http_handler_panics_total 1",
+        "http_requests_total{way=\"short\"} 2",
+        "http_requests_total{way=\"long\"} 1",
+    ] {
+        assert!(text.contains(line), "no {line} in {text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -8,6 +8,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustls::crypto::CryptoProvider;
 use sqlx::mysql::MySqlConnection;
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -102,6 +103,11 @@ impl Leases {
     }
 
     async fn open(&self) -> Result<MySqlConnection, sqlx::Error> {
+        // sqlx asks the process which cryptography it has, and panics where there are two; what
+        // the process has chosen itself stays.
+        if CryptoProvider::get_default().is_none() {
+            rustls::crypto::ring::default_provider().install_default().ok();
+        }
         let mut connection = self.server.options.connect().await?;
         for statement in SESSION {
             sqlx::raw_sql(statement).execute(&mut connection).await?;

@@ -62,7 +62,8 @@ impl Site {
     }
 }
 
-type Sites = HashMap<SiteCode, Arc<Site>>;
+/// Looked up for each request; only operators put something in, so the hash may be a quick one.
+type Sites = HashMap<SiteCode, Arc<Site>, foldhash::fast::RandomState>;
 
 /// The sites in memory. Clones share it; a lookup takes no lock.
 #[derive(Debug, Clone, Default)]

@@ -23,6 +23,12 @@ pub struct Waiting {
 /// What `consumer` has not finished in the log of `dir`; nothing where there is no log. Of a
 /// file with damaged bytes only what stands before them is counted.
 pub fn waiting(dir: &Path, consumer: &str) -> io::Result<Waiting> {
+    let first = look(dir, consumer)?;
+    // A process that rolls and deletes meanwhile looks damaged for a moment.
+    if first.is_damaged { look(dir, consumer) } else { Ok(first) }
+}
+
+fn look(dir: &Path, consumer: &str) -> io::Result<Waiting> {
     let mut waiting = Waiting::default();
     let segments = segments_dir(dir);
     // Before the files: a process that goes on meanwhile only adds to them.
@@ -31,7 +37,8 @@ pub fn waiting(dir: &Path, consumer: &str) -> io::Result<Waiting> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(waiting),
         listed => listed?,
     };
-    let mut end = bases.last().copied().unwrap_or(from);
+    // A log has at least one file.
+    let mut end = bases.last().copied().unwrap_or(0);
     for (at, &base) in bases.iter().enumerate() {
         let next = bases.get(at + 1);
         if next.is_some_and(|next| *next <= from) {

@@ -2,38 +2,85 @@
 //!
 //! Never writes a body where there may be none, and no header twice.
 
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE};
-use http::{HeaderValue, StatusCode};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, SET_COOKIE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 
 use super::Date;
-use crate::http::Response;
+use crate::http::{Body, Response};
 use crate::problem::Problem;
 
 /// The answer to a plain request.
 #[derive(Debug)]
 pub enum PlainAnswer {
     /// The usual one.
-    Fixed {
-        /// Status line and headers, each with its line end; without `Date`, `Connection` and
-        /// the empty line.
-        head: &'static [u8],
-        body: &'static [u8],
-        set_cookie: Option<HeaderValue>,
-    },
+    Fixed { answer: &'static FixedAnswer, set_cookie: Option<HeaderValue> },
     /// Any other, except one with a stream for its body.
     Any(Box<Response>),
 }
 
+/// An answer that is given again and again, made once.
+#[derive(Debug)]
+pub struct FixedAnswer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: &'static [u8],
+    /// Status line and headers, each with its line end; without `Date`, `Connection` and the
+    /// empty line.
+    head: Vec<u8>,
+}
+
+impl FixedAnswer {
+    /// The headers are without the length, `Date` and `Connection`.
+    pub fn new<const N: usize>(
+        status: StatusCode,
+        headers: [(HeaderName, &'static str); N],
+        body: &'static [u8],
+    ) -> Self {
+        let named = headers.into_iter().map(|(name, value)| (name, HeaderValue::from_static(value)));
+        let mut response = Response::new(Body::full(body));
+        *response.status_mut() = status;
+        *response.headers_mut() = named.collect();
+        let mut head = Vec::new();
+        write_head(&mut head, &response, body);
+        Self { status, headers: std::mem::take(response.headers_mut()), body, head }
+    }
+
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// As the HTTP library takes it.
+    #[must_use]
+    pub fn response(&self, set_cookie: Option<HeaderValue>) -> Response {
+        let mut response = Response::new(Body::full(self.body));
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers.clone();
+        if let Some(value) = set_cookie {
+            response.headers_mut().insert(SET_COOKIE, value);
+        }
+        response
+    }
+}
+
 impl PlainAnswer {
+    /// As the HTTP library takes it.
+    pub(super) fn into_response(self) -> Response {
+        match self {
+            Self::Fixed { answer, set_cookie } => answer.response(set_cookie),
+            Self::Any(response) => *response,
+        }
+    }
+
     /// Writes the whole answer; `is_last`: the connection ends with it. Says whether it does.
     pub(super) fn write(&self, to: &mut Vec<u8>, date: &Date, is_last: bool) -> bool {
         let body = match self {
-            Self::Fixed { head, body, set_cookie } => {
-                to.extend_from_slice(head);
+            Self::Fixed { answer, set_cookie } => {
+                to.extend_from_slice(&answer.head);
                 if let Some(value) = set_cookie {
                     field(to, b"set-cookie", value.as_bytes());
                 }
-                *body
+                answer.body
             }
             Self::Any(response) => match response.body().bytes() {
                 Some(body) => write_head(to, response, body),
@@ -110,13 +157,15 @@ mod tests {
         let none = PlainAnswer::Any(Box::new(none));
         let expected = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
         assert_eq!(written(&none, true), (expected.to_owned(), true));
-        let fixed = PlainAnswer::Fixed {
-            head: b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n",
-            body: b"x",
-            set_cookie: Some(HeaderValue::from_static("a=b")),
-        };
-        let expected = "HTTP/1.1 200 OK\r\ncontent-length: 1\r\nset-cookie: a=b\r\n\r\nx";
+        let answer = FixedAnswer::new(StatusCode::OK, [(HeaderName::from_static("a"), "b")], b"x");
+        let answer: &'static FixedAnswer = Box::leak(Box::new(answer));
+        let fixed = PlainAnswer::Fixed { answer, set_cookie: Some(HeaderValue::from_static("a=b")) };
+        let expected = "HTTP/1.1 200 OK\r\na: b\r\ncontent-length: 1\r\nset-cookie: a=b\r\n\r\nx";
         assert_eq!(written(&fixed, false), (expected.to_owned(), false));
+        // The library's way of the same.
+        let response = PlainAnswer::Any(Box::new(fixed.into_response()));
+        let expected = "HTTP/1.1 200 OK\r\na: b\r\nset-cookie: a=b\r\ncontent-length: 1\r\n\r\nx";
+        assert_eq!(written(&response, false), (expected.to_owned(), false));
     }
 
     #[test]

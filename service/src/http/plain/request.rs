@@ -5,38 +5,78 @@
 
 use std::mem::MaybeUninit;
 
-use http::{HeaderName, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
+use http_body::Body;
 
+use crate::http::Request;
 use crate::http::fields::Fields;
 use crate::http::limits::HttpLimits;
 
 /// Requests with more headers go the long way; browsers send about 15.
 const HEADERS_MAX: usize = 48;
 
-/// A request that lies in memory whole: HTTP/1.1, GET or POST, the body's length known, its
-/// connection kept alive.
+/// A request that lies in memory whole, body and all, and leaves its connection as it is.
 #[derive(Debug)]
 pub struct PlainRequest<'r> {
     pub method: Method,
+    pub version: Version,
     pub path: &'r str,
     /// Empty where there is none.
     pub query: &'r str,
     /// The whole body of a POST.
     pub body: Option<&'r [u8]>,
-    headers: &'r [httparse::Header<'r>],
+    headers: Headers<'r>,
+}
+
+#[derive(Debug)]
+enum Headers<'r> {
+    Parsed(&'r [httparse::Header<'r>]),
+    Map(&'r HeaderMap),
 }
 
 impl Fields for PlainRequest<'_> {
     fn all(&self, name: &HeaderName) -> impl Iterator<Item = &[u8]> {
+        let (parsed, map) = match self.headers {
+            Headers::Parsed(headers) => (headers, None),
+            Headers::Map(map) => (&[][..], Some(map)),
+        };
+        let from_map = map.into_iter().flat_map(move |map| map.get_all(name)).map(HeaderValue::as_bytes);
         let name = name.as_str();
-        self.headers
+        parsed
             .iter()
             .filter(move |header| header.name.eq_ignore_ascii_case(name))
             .map(|header| header.value)
+            .chain(from_map)
+    }
+
+    fn first(&self, name: &HeaderName) -> Option<&[u8]> {
+        match self.headers {
+            Headers::Parsed(headers) => {
+                let named = headers.iter().find(|header| header.name.eq_ignore_ascii_case(name.as_str()));
+                named.map(|header| header.value)
+            }
+            Headers::Map(map) => map.first(name),
+        }
     }
 }
 
-/// Hands the request to `take` if the bytes are one, whole, plain, and nothing else.
+/// The plain request that a stream of HTTP/2 is, if it has no body.
+pub(super) fn of_stream(request: &Request) -> Option<PlainRequest<'_>> {
+    if request.method() != Method::GET || !request.body().is_end_stream() {
+        return None;
+    }
+    Some(PlainRequest {
+        method: Method::GET,
+        version: request.version(),
+        path: request.uri().path(),
+        query: request.uri().query().unwrap_or_default(),
+        body: None,
+        headers: Headers::Map(request.headers()),
+    })
+}
+
+/// Hands the request to `take` if the bytes are one of HTTP/1.1, GET or POST, whole, plain, and
+/// nothing else.
 pub(super) fn parse<T>(
     bytes: &[u8],
     limits: &HttpLimits,
@@ -69,7 +109,8 @@ pub(super) fn parse<T>(
         (&Method::POST, Some(length)) if body.len() == length => Some(body),
         _ => return None,
     };
-    take(&PlainRequest { method, path, query, body, headers: request.headers })
+    let headers = Headers::Parsed(request.headers);
+    take(&PlainRequest { method, version: Version::HTTP_11, path, query, body, headers })
 }
 
 /// What `Content-Length` says, if anything; `None` where a header asks for more than the short way knows.

@@ -3,19 +3,29 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use fanal_service::http::{
-    Body, BodyLimits, Connection, Encoding, Handler, HttpLimits, Listener, PlainAnswer, PlainRequest,
-    Request, Response, ServeError, bind, empty, read_body, serve,
+    Body, BodyLimits, Connection, Encoding, FixedAnswer, Handler, HttpLimits, Listener, PlainAnswer,
+    PlainRequest, Request, Response, ServeError, bind, empty, read_body, serve,
 };
 use fanal_service::problem::Problem;
 use fanal_service::stop::Stop;
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+
+/// Longer than the time between two looks at the connections.
+pub(crate) const BLOCK: Duration = Duration::from_millis(400);
+/// More than the buffers of a small socket and of TLS.
+pub(crate) const BIG_BYTES: usize = 300_000;
+
+static SHORT: LazyLock<FixedAnswer> = LazyLock::new(|| {
+    let headers = [(HeaderName::from_static("x-way"), "short")];
+    FixedAnswer::new(StatusCode::NO_CONTENT, headers, b"")
+});
 
 /// Answers as the path asks, the short way and the long.
 pub(crate) struct Example;
@@ -27,31 +37,27 @@ impl Handler for Example {
         &self,
         request: &PlainRequest<'_>,
         connection: &Connection,
-    ) -> Option<impl Future<Output = PlainAnswer> + Send + use<>> {
+    ) -> Option<impl Future<Output = PlainAnswer> + Send + Unpin + use<>> {
         let text = match (request.path, request.body) {
             ("/panic", _) => panic!("asked for"),
             ("/slow", _) => "slow but done".to_owned(),
             ("/worker", _) => connection.worker.to_string(),
             ("/echo", Some(body)) => String::from_utf8(body.to_vec()).ok()?,
-            ("/long-way", _) => return None,
+            ("/long-way" | "/block" | "/big", _) => return None,
             _ => String::new(),
         };
         let wait = Duration::from_millis(if request.path == "/slow" { 400 } else { 0 });
         let panics = request.path == "/panic-later";
-        Some(async move {
+        Some(Box::pin(async move {
             if !wait.is_zero() {
                 tokio::time::sleep(wait).await;
             }
             assert!(!panics, "asked for");
             match text.is_empty() {
-                true => PlainAnswer::Fixed {
-                    head: b"HTTP/1.1 204 No Content\r\nx-way: short\r\n",
-                    body: b"",
-                    set_cookie: None,
-                },
+                true => PlainAnswer::Fixed { answer: &SHORT, set_cookie: None },
                 false => PlainAnswer::Any(Box::new(Response::new(Body::full(text)))),
             }
-        })
+        }))
     }
 
     async fn handle(&self, request: Request, connection: &Connection) -> Response {
@@ -62,6 +68,12 @@ impl Handler for Example {
                 Response::new(Body::full("slow but done"))
             }
             "/worker" => Response::new(Body::full(connection.worker.to_string())),
+            // Whatever else the worker has to do is late.
+            "/block" => {
+                std::thread::park_timeout(BLOCK);
+                empty(StatusCode::NO_CONTENT)
+            }
+            "/big" => Response::new(Body::full(vec![b'x'; BIG_BYTES])),
             "/echo" => {
                 match read_body(request.into_body(), BodyLimits::default(), Encoding::Identity).await {
                     Ok(bytes) => Response::new(Body::full(bytes)),
