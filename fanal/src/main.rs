@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         Command::Run(arguments) => commands::run::run(&arguments),
         Command::Dev(arguments) => commands::dev::run(&arguments, &output),
         Command::Import(arguments) => commands::import::run(&arguments, &output),
+        Command::Parse(arguments) => commands::parse::run(&arguments, &output),
         Command::Rebuild(arguments) => commands::rebuild::run(&arguments, &output),
         Command::DeadLetters(arguments) => commands::dead_letters::run(&arguments, &output),
         Command::Reconcile(arguments) => commands::reconcile::run(&arguments, &output),

@@ -1,6 +1,9 @@
 //! The visitor code out of a `Cookie` header.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
 
 use crate::decode::{decode, push_lossy};
 
@@ -10,22 +13,32 @@ const NAME: &[u8] = b"kameleoonVisitorCode";
 /// empty. Scripts write it raw or percent-encoded, back ends may quote it.
 #[must_use]
 pub fn cookie_visitor(header: &[u8]) -> Option<Cow<'_, str>> {
+    // Most of what a site's pages set has another name: one search over all of it.
+    static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(NAME));
+    if header.len() <= NAME.len() || FINDER.find(header).is_none() {
+        return None;
+    }
     for pair in header.split(|b| *b == b';') {
         let pair = pair.trim_ascii();
         let Some(at) = memchr::memchr(b'=', pair) else { continue };
         if pair[..at].trim_ascii() != NAME {
             continue;
         }
-        let value = pair[at + 1..].trim_ascii();
-        let code = match value {
-            [b'"', inner @ .., b'"'] => unquoted(inner),
-            plain => decode(plain),
-        };
-        if !code.is_empty() {
-            return Some(code);
+        let code = cookie_value(&pair[at + 1..]);
+        if code.is_some() {
+            return code;
         }
     }
     None
+}
+
+/// The code that the value of that cookie stands for, if it is not empty.
+pub(crate) fn cookie_value(value: &[u8]) -> Option<Cow<'_, str>> {
+    let code = match value.trim_ascii() {
+        [b'"', inner @ .., b'"'] => unquoted(inner),
+        plain => decode(plain),
+    };
+    (!code.is_empty()).then_some(code)
 }
 
 /// A quoted value: `\"`, `\\`, and `\351` for the character with that number,

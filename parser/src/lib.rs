@@ -11,10 +11,10 @@
 //! - bytes of any kind are read or refused, never a panic;
 //! - parsing a line allocates nothing.
 
-pub mod access_log;
 pub mod body;
 pub mod counts;
 pub mod line;
+pub mod log_format;
 pub mod query;
 pub mod receive;
 

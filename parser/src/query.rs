@@ -40,6 +40,20 @@ pub fn parse_query(query: &[u8]) -> Query<'_> {
     read
 }
 
+const SITE_CODE: &[u8] = b"siteCode";
+const EVENT_TYPE: &[u8] = b"eventType";
+
+/// Only the site of [`parse_query`].
+pub(crate) fn site_code(query: &[u8]) -> Option<Cow<'_, str>> {
+    let is_site = |pair: &Pair<'_>| !pair.value.is_empty() && pair.name == SITE_CODE;
+    Pairs::of_query(query).find(is_site).map(|pair| decode(pair.value))
+}
+
+/// Whether the query is a tracking line itself.
+pub(crate) fn names_an_event(query: &[u8]) -> bool {
+    Pairs::of_query(query).any(|pair| !pair.value.is_empty() && pair.name == EVENT_TYPE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +80,14 @@ mod tests {
         assert_eq!(query.mapping_value, None);
         assert!(!query.body_ua);
         assert_eq!(parse_query(b""), Query::default());
+    }
+
+    #[test]
+    fn the_site_alone_is_what_the_whole_query_says() {
+        for query in ["", "siteCode", "siteCode=&siteCode=%61b&siteCode=c", "x=1&siteCode=s", "sitecode=s"] {
+            assert_eq!(site_code(query.as_bytes()), parse_query(query.as_bytes()).site_code, "{query}");
+        }
+        assert!(names_an_event(b"siteCode=s&eventType=page"));
+        assert!(!names_an_event(b"siteCode=s&eventType=&x=eventType"));
     }
 }

@@ -6,6 +6,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
 use fanal_model::{Beacon, DeadLetter, Source};
+use fanal_parser::log_format::{LogFormat, LogOutcome, Scratch};
 use fanal_parser::{Limits, Receiver, Request, Sink, line};
 
 /// Counts the allocations of each thread; tests run side by side.
@@ -118,5 +119,31 @@ fn a_warm_receiver_allocates_nothing_per_beacon() {
         let count = allocations(|| assert!(receiver.receive(&request, &mut warm).unwrap().is_balanced()));
         assert_eq!((count, warm.records, warm.bytes), (0, 9_000, cold.bytes), "{query}");
         assert_eq!((warm.robots > 0, warm.robots), (query == "siteCode=s", cold.robots), "{query}");
+    }
+}
+
+#[test]
+fn a_line_of_a_log_allocates_nothing_once_the_scratch_has_grown() {
+    let json = r#"escape=json {"t":"$time_iso8601","r":"$request","s":$status,"ua":"$http_user_agent","c":"$http_cookie","b":"$request_body"}"#;
+    let fanal = "1700000000.123\t203.0.113.7\tPOST\t/visit/events?siteCode=s\t204\tM\\x22\t-\ta=1; kameleoonVisitorCode=v\teventType=page&href=x\\x0AeventType=activity";
+    let own = r#"{"t":"2023-11-14T22:13:20+00:00","r":"POST /visit/events?siteCode=s HTTP/1.1","s":204,"ua":"a \"b\"","c":"kameleoonVisitorCode=v","b":"eventType=page\neventType=activity"}"#;
+    let combined = r#"203.0.113.7 - a [b] [14/Nov/2023:22:13:20 +0000] "GET /visit/events?siteCode=s HTTP/1.1" 204 0 "-" "A \x22""#;
+    for (format, line) in [("fanal", fanal), (json, own), ("combined", combined)] {
+        let format = LogFormat::compile(format).unwrap();
+        let mut scratch = Scratch::default();
+        for (round, line) in
+            [line, line, &line[..40], &line.replace("/visit", "/other"), "\0"].iter().enumerate()
+        {
+            let mut is_request = false;
+            let count = allocations(|| {
+                let read = format.read(line.as_bytes());
+                let outcome = read.and_then(|read| {
+                    read.outcome(&mut scratch).map(|outcome| matches!(outcome, LogOutcome::Request(_)))
+                });
+                is_request = outcome == Ok(true);
+            });
+            assert_eq!(is_request, round < 2, "{line}");
+            assert!(round == 0 || count == 0, "{count} allocations: {line}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use fanal_ingest::import::{
 };
 use fanal_kafka::Kafka;
 use fanal_model::ByteSize;
+use fanal_parser::log_format::LogFormat;
 use fanal_storage::log::wall_clock;
 use serde_json::json;
 
@@ -22,7 +23,7 @@ use crate::session::Session;
 pub(crate) struct Arguments {
     #[command(flatten)]
     installation: Installation,
-    /// Format of the lines; `fanal` is the one in the manual.
+    /// Format of the lines: a `log_format` of nginx.conf as it stands there, `fanal`, `combined` or `main`.
     #[arg(long, value_name = "FORMAT", default_value = "fanal")]
     log_format: String,
     /// Name of the node that wrote the logs; the host name by default.
@@ -34,14 +35,17 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
-    if arguments.log_format != "fanal" {
-        let text = "--log-format: this version reads the format `fanal`; docs/log-format.md shows the nginx directive";
-        return Err(Ending::WrongUse(text.to_owned()).into());
-    }
+    let format = log_format(&arguments.log_format)?;
     check_files(&arguments.files)?;
     let _logs = super::quiet_logs()?;
     let config = arguments.installation.config()?;
-    super::runtime()?.block_on(import(config, arguments, output))
+    super::runtime()?.block_on(import(config, format, arguments, output))
+}
+
+/// Compiles `--log-format`. One that cannot be read back is wrong use.
+pub(super) fn log_format(text: &str) -> anyhow::Result<LogFormat> {
+    let refused = |error| Ending::WrongUse(format!("--log-format: {error}"));
+    Ok(LogFormat::compile(text).map_err(refused)?)
 }
 
 /// A wrong name is said before anything is imported, not after half of it.
@@ -52,10 +56,15 @@ fn check_files(files: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn import(config: Config, arguments: &Arguments, output: &Output) -> anyhow::Result<()> {
+async fn import(
+    config: Config,
+    format: LogFormat,
+    arguments: &Arguments,
+    output: &Output,
+) -> anyhow::Result<()> {
     let (limits, key_file) = (config.line_limits(&host_name())?, config.address_key_file());
     let node = arguments.node.clone().unwrap_or_else(host_name);
-    let options = ImportOptions { node, limits, ..ImportOptions::default() };
+    let options = ImportOptions { node, format, limits, ..ImportOptions::default() };
     let key = AddressKey::load_or_create(&key_file)?;
     let report = match config.event_log.kind {
         EventLogKind::Kafka => into_kafka(&config, key, options, arguments, output).await?,

@@ -6,6 +6,7 @@ pub(crate) mod dead_letters;
 pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod import;
+pub(crate) mod parse;
 pub(crate) mod rebuild;
 pub(crate) mod reconcile;
 pub(crate) mod run;
@@ -37,6 +38,8 @@ pub(crate) enum Command {
     Dev(dev::Arguments),
     /// Read nginx access logs into the event log; running it again adds nothing.
     Import(import::Arguments),
+    /// Show how a log format is read, and what becomes of the lines of a log. Stores nothing.
+    Parse(parse::Arguments),
     /// Make events and visits of a range of days anew from the raw archive.
     Rebuild(rebuild::Arguments),
     /// List rejected lines, read them again by today's rules, or drop them.

@@ -2,11 +2,12 @@
 //! position into each batch.
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use fanal_model::{AddressPolicy, DeadLetter, RULES_VERSION, RejectReason, SiteCode, Source as Origin};
-use fanal_parser::access_log::{LogOutcome, LogRequest, Scratch, parse_fanal};
+use fanal_parser::log_format::{LogFormat, LogLine, LogOutcome, LogRequest, Scratch, with_reduced_addresses};
 use fanal_parser::{Counts, Limits, Receiver};
 use fanal_storage::catalogue::SiteDirectory;
 use fanal_storage::log::{Batch, Clock, Topic};
@@ -32,6 +33,8 @@ const DEAD_BYTES_MAX: usize = 1 << 20;
 pub struct ImportOptions {
     /// Name of the node that wrote the log, in every record.
     pub node: String,
+    /// How the lines are written.
+    pub format: LogFormat,
     pub limits: Limits,
     /// A batch is closed when it has this many bytes; one line may add 5 MiB.
     pub batch_bytes: usize,
@@ -39,7 +42,8 @@ pub struct ImportOptions {
 
 impl Default for ImportOptions {
     fn default() -> Self {
-        Self { node: "import".to_owned(), limits: Limits::default(), batch_bytes: 1 << 20 }
+        let (node, format) = ("import".to_owned(), LogFormat::fanal());
+        Self { node, format, limits: Limits::default(), batch_bytes: 1 << 20 }
     }
 }
 
@@ -152,7 +156,8 @@ impl<T: ImportTarget> Importer<T> {
             match found {
                 Found::Line => self.line(work, lines.line()),
                 Found::TooLong => {
-                    self.reject(work, lines.line(), RejectReason::LineTooLong, "", AddressPolicy::default());
+                    let line = Rejected { line: lines.line(), read: None };
+                    self.reject(work, line, RejectReason::LineTooLong, "", AddressPolicy::default());
                 }
                 Found::Unfinished if source.complete => {
                     lines.take_unfinished();
@@ -214,9 +219,11 @@ impl<T: ImportTarget> Importer<T> {
         }
         // The scratch is taken out, so that what it holds can be used beside `self`.
         let mut scratch = std::mem::take(&mut self.scratch);
-        let parsed = parse_fanal(line).and_then(|columns| {
-            work.last_ms = columns.received_at_ms;
-            columns.outcome(&mut scratch)
+        let read = self.options.format.read(line);
+        let line = Rejected { line, read: read.as_ref().ok() };
+        let parsed = read.as_ref().map_err(|reason| *reason).and_then(|read| {
+            work.last_ms = read.received_at_ms;
+            read.outcome(&mut scratch)
         });
         match parsed {
             Ok(LogOutcome::Ignored(reason)) => work.ignore(reason.name()),
@@ -231,7 +238,7 @@ impl<T: ImportTarget> Importer<T> {
         self.scratch = scratch;
     }
 
-    fn request(&mut self, work: &mut Work, line: &[u8], request: &LogRequest<'_>) {
+    fn request(&mut self, work: &mut Work, line: Rejected<'_>, request: &LogRequest<'_>) {
         let Some(site) = self.sites.get(&request.site_code) else {
             let shown = SiteCode::parse(&request.site_code).map(|site| site.to_string()).unwrap_or_default();
             *work.report.unknown_sites.entry(shown.clone()).or_default() += 1;
@@ -278,13 +285,12 @@ impl<T: ImportTarget> Importer<T> {
     fn reject(
         &mut self,
         work: &mut Work,
-        line: &[u8],
+        line: Rejected<'_>,
         reason: RejectReason,
         site_code: &str,
         policy: AddressPolicy,
     ) {
-        let kept = &line[..line.len().min(DEAD_BYTES_MAX)];
-        let reduced = with_reduced_address(kept, policy, |bytes| self.key.hash(bytes));
+        let bytes = line.kept(|ip| policy.apply(ip, |bytes| self.key.hash(bytes)));
         let letter = DeadLetter {
             received_at_ms: work.last_ms,
             site_code,
@@ -292,7 +298,7 @@ impl<T: ImportTarget> Importer<T> {
             rules_version: RULES_VERSION,
             source: Origin::NginxLog,
             node: &self.options.node,
-            bytes: &reduced,
+            bytes: &bytes,
         };
         // Key and value are far below what a record takes.
         let pushed = work.batch.push(Topic::Dead, site_code.as_bytes(), |out| letter.encode(out));
@@ -325,17 +331,26 @@ impl Work {
     }
 }
 
-/// The line with the address in its second column reduced. A line of a site that is
-/// not known is reduced as for a new site.
-fn with_reduced_address(line: &[u8], policy: AddressPolicy, hash: impl Fn(&[u8]) -> u64) -> Vec<u8> {
-    let mut columns = line.splitn(3, |b| *b == b'\t');
-    let (Some(time), Some(address), Some(rest)) = (columns.next(), columns.next(), columns.next()) else {
-        return line.to_vec();
-    };
-    let parsed = std::str::from_utf8(address).ok().and_then(|text| text.parse().ok());
-    match parsed {
-        None => line.to_vec(),
-        Some(ip) => [time, b"\t", policy.apply(ip, hash).as_bytes(), b"\t", rest].concat(),
+/// A log line that may end in the dead letters.
+#[derive(Clone, Copy)]
+struct Rejected<'a> {
+    line: &'a [u8],
+    /// What the format made of it.
+    read: Option<&'a LogLine<'a>>,
+}
+
+impl Rejected<'_> {
+    /// What a dead letter holds of it, with its addresses reduced. A line that could be
+    /// read is kept in the format `fanal`, whatever its own: whoever reads the letter
+    /// again cannot know another.
+    fn kept(&self, reduced: impl Fn(IpAddr) -> String) -> Vec<u8> {
+        let mut kept = Vec::new();
+        let address = self.read.and_then(LogLine::client_address).map(&reduced).unwrap_or_default();
+        if !self.read.is_some_and(|read| read.write_fanal(&address, &mut kept)) {
+            kept = with_reduced_addresses(&self.line[..self.line.len().min(DEAD_BYTES_MAX)], reduced);
+        }
+        kept.truncate(DEAD_BYTES_MAX);
+        kept
     }
 }
 

@@ -40,6 +40,18 @@ impl Input {
         }
     }
 
+    /// The content, unpacked, to be read once from its beginning to where it ends now.
+    pub fn content(&self) -> io::Result<Box<dyn BufRead>> {
+        match self {
+            Self::File(path) => Source::new(File::open(path)?, true)?.content(),
+            Self::Stdin => {
+                let mut stored = BufReader::with_capacity(BUFFER_BYTES, io::stdin());
+                let packing = Packing::of(stored.fill_buf()?);
+                packing.unpacked(stored)
+            }
+        }
+    }
+
     pub(super) fn path(&self) -> &Path {
         match self {
             Self::Stdin => Path::new("-"),
@@ -112,6 +124,31 @@ enum Packing {
     Zstd,
 }
 
+impl Packing {
+    /// The content says how it is packed; names lie after a rename.
+    fn of(begin: &[u8]) -> Self {
+        match begin {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
+            _ => Self::Plain,
+        }
+    }
+
+    fn unpacked(self, stored: impl BufRead + 'static) -> io::Result<Box<dyn BufRead>> {
+        Ok(match self {
+            Self::Plain => Box::new(stored),
+            Self::Gzip => {
+                Box::new(BufReader::with_capacity(BUFFER_BYTES, flate2::bufread::MultiGzDecoder::new(stored)))
+            }
+            Self::Zstd => {
+                let mut decoder = zstd::stream::read::Decoder::with_buffer(stored)?;
+                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
+                Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
+            }
+        })
+    }
+}
+
 /// An open log.
 pub(super) struct Source {
     file: File,
@@ -130,12 +167,7 @@ impl Source {
         file.seek(SeekFrom::Start(0))?;
         let mut magic = Vec::new();
         (&file).take(4).read_to_end(&mut magic)?;
-        // The content says how it is packed; names lie after a rename.
-        let packing = match &magic[..] {
-            [0x1f, 0x8b, ..] => Packing::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd] => Packing::Zstd,
-            _ => Packing::Plain,
-        };
+        let packing = Packing::of(&magic);
         let complete = settled || packing != Packing::Plain;
         Ok(Self { file, packing, stored_bytes, read_bytes: Arc::default(), complete })
     }
@@ -149,17 +181,7 @@ impl Source {
         let limited = file.take(self.stored_bytes);
         let counted = Counted { inner: limited, read_bytes: Arc::clone(&self.read_bytes) };
         let stored = BufReader::with_capacity(BUFFER_BYTES, counted);
-        Ok(match self.packing {
-            Packing::Plain => Box::new(stored),
-            Packing::Gzip => {
-                Box::new(BufReader::with_capacity(BUFFER_BYTES, flate2::bufread::MultiGzDecoder::new(stored)))
-            }
-            Packing::Zstd => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(stored)?;
-                decoder.window_log_max(ZSTD_WINDOW_LOG_MAX)?;
-                Box::new(BufReader::with_capacity(BUFFER_BYTES, decoder))
-            }
-        })
+        self.packing.unpacked(stored)
     }
 }
 

@@ -1,3 +1,4 @@
+mod formats;
 mod growing;
 
 use std::collections::BTreeMap;

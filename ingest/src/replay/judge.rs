@@ -7,8 +7,8 @@
 //! topic, or a program of another version.
 
 use fanal_model::{Beacon, DeadLetter, RejectReason, SiteCode, Source};
-use fanal_parser::access_log::{LogOutcome, LogRequest, Scratch, parse_fanal};
 use fanal_parser::line::parse_limited;
+use fanal_parser::log_format::{LogFormat, LogOutcome, LogRequest, Scratch};
 use fanal_parser::{Limits, Receiver, Sink, parse_query};
 use fanal_storage::catalogue::SiteDirectory;
 use fanal_storage::log::Batch;
@@ -38,6 +38,8 @@ pub(super) struct Judge {
     key: AddressKey,
     limits: Limits,
     receiver: Receiver,
+    /// Of whole lines of a log; an import keeps those that it can read in this one.
+    format: LogFormat,
     scratch: Scratch,
     record_key: Vec<u8>,
 }
@@ -45,7 +47,8 @@ pub(super) struct Judge {
 impl Judge {
     pub(super) fn new(sites: SiteDirectory, key: AddressKey, limits: Limits) -> Self {
         let (scratch, record_key) = (Scratch::default(), Vec::new());
-        Self { sites, key, limits, receiver: Receiver::new(limits), scratch, record_key }
+        let (receiver, format) = (Receiver::new(limits), LogFormat::fanal());
+        Self { sites, key, limits, receiver, format, scratch, record_key }
     }
 
     /// Adds to `batch` what is accepted, with its receipt; nothing unless it is.
@@ -107,7 +110,7 @@ impl Judge {
     ) -> Result<Verdict, &'static str> {
         let is_cut = letter.bytes.len() >= CUT_BYTES;
         let mut scratch = std::mem::take(&mut self.scratch);
-        let verdict = match parse_fanal(&letter.bytes) {
+        let verdict = match self.format.read(&letter.bytes) {
             Ok(_) if is_cut => Err(RejectReason::LineTooLong.name()),
             Ok(columns) => match columns.outcome(&mut scratch) {
                 Ok(LogOutcome::Request(request)) => self.request(letter, &request, records),

@@ -13,7 +13,7 @@ mod record;
 use std::path::{Path, PathBuf};
 
 use fanal_model::Source;
-use fanal_parser::access_log::{LogOutcome, Scratch, parse_fanal};
+use fanal_parser::log_format::{LogFormat, LogOutcome, Scratch};
 use fanal_parser::{Limits, Receiver, Request, body, parse_query};
 use record::{Records, Value};
 
@@ -126,7 +126,7 @@ fn escaped(value: &str) -> String {
 
 #[test]
 fn a_recorded_request_means_the_same_out_of_an_access_log() {
-    let mut scratch = Scratch::default();
+    let (format, mut scratch) = (LogFormat::fanal(), Scratch::default());
     for (name, capture) in captures() {
         for post in posts(&capture) {
             let columns = [
@@ -141,7 +141,7 @@ fn a_recorded_request_means_the_same_out_of_an_access_log() {
                 &escaped(&post.body),
             ];
             let line = columns.join("\t");
-            let outcome = parse_fanal(line.as_bytes()).unwrap().outcome(&mut scratch).unwrap();
+            let outcome = format.read(line.as_bytes()).unwrap().outcome(&mut scratch).unwrap();
             let LogOutcome::Request(read) = outcome else { unreachable!("{name}: {outcome:?}") };
             assert_eq!(read.body, Some(post.body.as_bytes()), "{name}");
             let address = read.client_address.unwrap().to_string();

@@ -26,7 +26,7 @@ fn json(output: &Output) -> Value {
 
 #[test]
 fn every_command_explains_itself() {
-    for command in ["run", "dev", "import", "rebuild", "reconcile", "doctor", "config"] {
+    for command in ["run", "dev", "import", "parse", "rebuild", "reconcile", "doctor", "config"] {
         let help = call(&[command, "--help"]);
         assert_eq!(help.code, 0, "{command}");
         assert!(help.stdout.contains("Usage:"), "{command}: {}", help.stdout);
@@ -42,6 +42,12 @@ fn unknown_words_are_refused_by_name() {
         (&["reconcile"], "--data-dir"),
         (&["rebuild", "--all", "--data-dir", "x", "--from", "yesterday", "--to", "2026-10-01"], "yesterday"),
         (&["import", "--data-dir", "x"], "<FILE>"),
+        (&["import", "--data-dir", "x", "--log-format", "$msec $status $uri", "f"], "add `$args`"),
+        (
+            &["parse", "--explain", "--log-format", "$msec $status\\t$uri$http_x_y \"$args\""],
+            "byte 19 (line 1, column 20)",
+        ),
+        (&["parse"], "name the log"),
     ] {
         let output = call(words);
         assert_eq!(output.code, 2, "{words:?}: {}{}", output.stdout, output.stderr);

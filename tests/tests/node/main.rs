@@ -8,6 +8,7 @@ mod faults;
 mod import;
 mod metrics;
 mod overload;
+mod parse;
 mod protocol;
 mod proxy;
 mod sdk;
