@@ -185,7 +185,15 @@ mod tests {
     #[test]
     fn a_tree_holds_children() {
         let mut child = std::process::Command::new("sleep").arg("30").spawn().unwrap();
-        let found = tree(std::process::id()).unwrap();
+        let mut found = tree(std::process::id()).unwrap();
+        // A process that has only begun has no name yet.
+        for _ in 0..100 {
+            if found.iter().all(|usage| !usage.name.is_empty()) {
+                break;
+            }
+            std::thread::park_timeout(Duration::from_millis(20));
+            found = tree(std::process::id()).unwrap();
+        }
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(found[0].pid, std::process::id());

@@ -294,7 +294,9 @@ pub(crate) fn written(escape: &str, name: &str, request: &Request) -> Vec<u8> {
         return value.clone();
     }
     let one = |b: u8| match (escape, b) {
-        ("default", b) if !(32..=126).contains(&b) || b == b'"' || b == b'\\' => format!("\\x{b:02X}").into_bytes(),
+        ("default", b) if !(32..=126).contains(&b) || b == b'"' || b == b'\\' => {
+            format!("\\x{b:02X}").into_bytes()
+        }
         ("json", b'"' | b'\\') => vec![b'\\', b],
         ("json", b'\n') => b"\\n".to_vec(),
         ("json", b'\r') => b"\\r".to_vec(),
