@@ -14,27 +14,23 @@ pub(super) fn allow_many_files() {
 /// Keeps the process, and the processes that it starts, to pages of the usual size: of pages of
 /// 2 MiB most was never used where memory is many small pieces, and a process is counted for
 /// all of it.
-pub(crate) struct SmallPages(rustix::io::Result<Set>);
-
-enum Set {
-    Here,
-    /// By whoever started the process; not ours to take back.
-    Before,
-}
+///
+/// Holds whether that is ours to take back: whoever started the process may have asked before.
+pub(crate) struct SmallPages(rustix::io::Result<bool>);
 
 impl SmallPages {
     /// To be asked for before much memory is used.
     pub(crate) fn ask() -> Self {
         Self(transparent_huge_pages_are_disabled().and_then(|before| match before {
-            true => Ok(Set::Before),
-            false => disable_transparent_huge_pages(true).map(|()| Set::Here),
+            true => Ok(false),
+            false => disable_transparent_huge_pages(true).map(|()| true),
         }))
     }
 
     /// For what works on memory in large pieces.
     pub(crate) fn take_back(&mut self) {
-        if matches!(self.0, Ok(Set::Here)) {
-            self.0 = disable_transparent_huge_pages(false).map(|()| Set::Before);
+        if self.0 == Ok(true) {
+            self.0 = disable_transparent_huge_pages(false).map(|()| false);
         }
     }
 

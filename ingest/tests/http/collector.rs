@@ -15,7 +15,7 @@ use fanal_storage::catalogue::{Site, SiteDirectory, VisitorCookie};
 use fanal_storage::log::{Clock, EventLog, EventSource, MemoryLog, Topic};
 use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -155,6 +155,15 @@ pub(crate) async fn send(
     let bytes = body.collect().await.unwrap().to_bytes();
     assert_eq!(parts.headers["access-control-allow-origin"], "*", "{method} {path}: {}", parts.status);
     (parts.status, parts.headers, bytes)
+}
+
+/// An HTTP/2 connection to it.
+pub(crate) async fn http2(address: SocketAddr) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
 }
 
 pub(crate) async fn post(

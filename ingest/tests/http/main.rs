@@ -18,11 +18,10 @@ use fanal_service::stop::Stop;
 use fanal_storage::log::{AppendError, Log, LogConfig, MemoryLog};
 use http::StatusCode;
 use http_body_util::Full;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::collector::{LINE, NOW_MS, ask, code, gzip, logged, post, send, serve_on, sites, start};
+use crate::collector::{LINE, NOW_MS, ask, code, gzip, http2, logged, post, send, serve_on, sites, start};
 
 #[tokio::test]
 async fn one_bad_line_costs_its_neighbours_nothing() {
@@ -102,10 +101,7 @@ async fn every_way_to_send_a_line_arrives_as_the_same_line() {
     let mut answer = String::new();
     raw.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
-    let stream = TcpStream::connect(at).await.unwrap();
-    let (mut h2, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
+    let mut h2 = http2(at).await;
     let request = http::Request::post("http://data.example/visit/events?siteCode=shop");
     let answer = h2.send_request(request.body(Full::new(Bytes::from(LINE))).unwrap()).await.unwrap();
     assert_eq!((answer.status(), answer.version()), (StatusCode::NO_CONTENT, http::Version::HTTP_2));

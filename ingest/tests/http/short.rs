@@ -3,11 +3,10 @@
 use bytes::Bytes;
 use fanal_ingest::Settings;
 use http_body_util::{BodyExt, Full};
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::collector::{Collector, LINE, start};
+use crate::collector::{Collector, LINE, http2, start};
 
 /// An answer whose headers stand in the order of their names, without the date.
 #[derive(Debug, PartialEq, Eq)]
@@ -62,10 +61,7 @@ async fn answers(collector: &Collector, requests: &[String], in_pieces: bool) ->
 
 /// The same as streams of one HTTP/2 connection.
 async fn answers_of_streams(collector: &Collector, requests: &[String]) -> Vec<Answer> {
-    let stream = TcpStream::connect(collector.address).await.unwrap();
-    let (mut sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
+    let mut sender = http2(collector.address).await;
     let mut answers = Vec::new();
     for request in requests {
         let (head, body) = request.split_once("\r\n\r\n").unwrap();

@@ -78,7 +78,6 @@ impl<H: Handler> Task<H> {
         let Some(stream) = self.handshake(stream, acceptor).await else { return };
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let (served, watched) = self.begin();
-        // What TLS keeps is more than all the rest of a connection that waits.
         let wire = Wire::new(stream, Arc::clone(&served.activity));
         match is_http2 {
             true => {
@@ -111,6 +110,7 @@ impl<H: Handler> Task<H> {
                 Some(HandshakeKind::Resumed) => gate.meters.handshakes_resumed.increment(1),
                 _ => gate.meters.handshakes_full.increment(1),
             }
+            // What TLS keeps is more than all the rest of a connection that waits.
             Some(Box::new(stream))
         })
     }

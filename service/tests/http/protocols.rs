@@ -18,7 +18,7 @@ use http::{StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls_pki_types::pem::PemObject;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
@@ -82,7 +82,7 @@ async fn start_with(limits: HttpLimits, tls: Option<TlsHandle>, body: BodyLimits
 }
 
 type Sender1 = hyper::client::conn::http1::SendRequest<Full<Bytes>>;
-type Sender2 = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
+pub(crate) type Sender2 = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
 
 async fn http1(address: SocketAddr) -> Sender1 {
     let stream = TcpStream::connect(address).await.unwrap();
@@ -91,8 +91,11 @@ async fn http1(address: SocketAddr) -> Sender1 {
     sender
 }
 
-async fn http2(address: SocketAddr) -> Sender2 {
-    let stream = TcpStream::connect(address).await.unwrap();
+pub(crate) async fn http2(address: SocketAddr) -> Sender2 {
+    http2_over(TcpStream::connect(address).await.unwrap()).await
+}
+
+async fn http2_over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Sender2 {
     let (sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
@@ -207,9 +210,7 @@ async fn tls_chooses_the_protocol_by_alpn_and_takes_a_new_certificate_while_it_r
 
     let stream = tls_stream(server.address, &made.authority, b"h2").await;
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
-    let (mut two, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
+    let mut two = http2_over(stream).await;
     assert_eq!(two.send_request(request("/echo", "x")).await.unwrap().version(), Version::HTTP_2);
 
     std::fs::remove_file(&made.files.certificate).unwrap();

@@ -1,6 +1,5 @@
 //! The short way: who goes it, and that limits and ends are the same on it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,13 +8,12 @@ use fanal_service::http::{HttpLimits, Listener, bind, serve};
 use fanal_service::stop::Stop;
 use fanal_service::tls::{TlsHandle, local_certificate};
 use http_body_util::Full;
-use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{CipherSuite, HandshakeKind};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::sleep;
 
-use crate::protocols::tls_client;
+use crate::protocols::{Sender2, http2, tls_client};
 use crate::support::{Example, ask, rest, start};
 
 const SHORT: &str = "x-way: short";
@@ -91,18 +89,8 @@ async fn after_a_request_the_header_timeout_holds_whatever_the_next_bytes_look_l
     }
 }
 
-type Streams = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
-
-async fn streams(address: SocketAddr) -> Streams {
-    let stream = TcpStream::connect(address).await.unwrap();
-    let (sender, connection) =
-        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    sender
-}
-
 /// The status of the answer and whether it came the short way.
-async fn ask_stream(streams: &mut Streams, path: &str, body: &'static str) -> (u16, bool) {
+async fn ask_stream(streams: &mut Sender2, path: &str, body: &'static str) -> (u16, bool) {
     let method = if body.is_empty() { "GET" } else { "POST" };
     let request = http::Request::builder().method(method).uri(format!("http://x{path}"));
     let request = request.body(Full::new(Bytes::from_static(body.as_bytes()))).unwrap();
@@ -113,7 +101,7 @@ async fn ask_stream(streams: &mut Streams, path: &str, body: &'static str) -> (u
 #[tokio::test]
 async fn streams_without_a_body_go_the_short_way_too() {
     let server = start(HttpLimits::default()).await;
-    let mut sender = streams(server.address).await;
+    let mut sender = http2(server.address).await;
     assert_eq!(ask_stream(&mut sender, "/", "").await, (204, true));
     assert_eq!(ask_stream(&mut sender, "/long-way", "").await, (204, false));
     assert_eq!(ask_stream(&mut sender, "/", "body").await, (204, false));
@@ -131,7 +119,7 @@ async fn streams_without_a_body_go_the_short_way_too() {
 #[tokio::test]
 async fn streams_that_are_one_too_many_are_refused_until_there_is_room() {
     let server = start(HttpLimits { requests_max: 1, ..HttpLimits::default() }).await;
-    let mut sender = streams(server.address).await;
+    let mut sender = http2(server.address).await;
     let mut other = sender.clone();
     let given_up = tokio::spawn(async move { ask_stream(&mut other, "/for-ever", "").await });
     sleep(Duration::from_millis(100)).await;

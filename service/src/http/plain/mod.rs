@@ -85,7 +85,7 @@ where
     let stop = poll_fn(move |cx| {
         loop {
             if let Some(rest) = &mut unsent {
-                let stop = ready!(Unsent::poll(rest, to, cx));
+                let stop = ready!(rest.poll_send(to, cx));
                 unsent = None;
                 if let Some(stop) = stop {
                     return Poll::Ready(stop);
@@ -235,18 +235,18 @@ struct Unsent<'a> {
 
 impl Unsent<'_> {
     /// Says why the connection ends with it, if it does.
-    fn poll<S>(rest: &mut Self, wire: &mut Wire<S>, cx: &mut Context<'_>) -> Poll<Option<Stop>>
+    fn poll_send<S>(&mut self, wire: &mut Wire<S>, cx: &mut Context<'_>) -> Poll<Option<Stop>>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        while rest.sent < rest.bytes.len() {
-            match ready!(Pin::new(&mut *wire).poll_write(cx, &rest.bytes[rest.sent..])) {
+        while self.sent < self.bytes.len() {
+            match ready!(Pin::new(&mut *wire).poll_write(cx, &self.bytes[self.sent..])) {
                 Ok(0) | Err(_) => return Poll::Ready(Some(Stop::Gone)),
-                Ok(count) => rest.sent += count,
+                Ok(count) => self.sent += count,
             }
         }
         Poll::Ready(match ready!(Pin::new(wire).poll_flush(cx)) {
-            Ok(()) => rest.is_last.then_some(Stop::Close),
+            Ok(()) => self.is_last.then_some(Stop::Close),
             Err(_) => Some(Stop::Gone),
         })
     }
